@@ -1,0 +1,71 @@
+# Refundry: every target does all of its own set-up.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+LOCKS  := requirements/run.txt requirements/dev.txt
+UNIT   := $(filter-out tests/integration tests/e2e tests/chaos tests/support tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
+SERVERS := $(wildcard tests/integration tests/e2e)
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up demo test check bench simulate mutants chaos docs clean lock
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make .venv with the locked dependencies and the project itself
+
+$(STAMP): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.x" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed: install the package python3-venv" >&2; exit 2; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+up: setup ## Run everything in one terminal: Redis, migrations, worker, beat
+	$(BIN)/refundry up $(ARGS)
+
+demo: setup ## Pay refunds at five simulated providers under faults, and prove each was paid once
+	$(BIN)/refundry demo $(ARGS)
+
+test: setup ## Run every test: units in parallel, then those with real servers and processes
+	$(BIN)/python -m pytest -n auto $(UNIT) $(ARGS)
+	$(BIN)/python -m pytest -n auto --dist loadscope $(SERVERS) $(ARGS)
+
+check: setup ## Lint, formatting, types and the layers of the architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: setup ## Measure throughput, latency and cost per refund
+	$(BIN)/python -m benchmarks $(ARGS)
+
+simulate: setup ## Run the simulation in virtual time, the invariants checked after every step
+	$(BIN)/python -m tests.simulation $(ARGS)
+
+mutants: setup ## Break the rules one by one and see that a test notices each
+	$(BIN)/python -m tests.mutants $(ARGS)
+
+chaos: setup ## Kill, freeze and cut off real processes while refunds run
+	$(BIN)/python -m pytest tests/chaos $(ARGS)
+
+docs: setup ## Write the generated pages of docs/ again
+	$(BIN)/python -m docs.generate $(ARGS)
+
+clean: ## Remove the environment, caches and everything embedded servers left
+	rm -rf $(VENV) .refundry build dist *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+lock: setup ## Resolve the dependencies again and write requirements/*.txt
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(call compile,requirements/run.txt,)
+	@$(call compile,requirements/dev.txt,--extra dev)
+
+define compile
+{ echo "# Locked by 'make lock' from pyproject.toml; do not edit."; \
+  $(BIN)/uv pip compile pyproject.toml $(2) --quiet --upgrade --universal --python-version 3.11 \
+    --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links; } > $(1).new && mv $(1).new $(1)
+endef

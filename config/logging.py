@@ -1,0 +1,74 @@
+"""The one log pipeline: structlog's lines and the standard library's leave by the same door, redacted."""
+
+import logging
+import sys
+from typing import TextIO
+
+import structlog
+from structlog.typing import Processor
+
+from config.redaction import redact
+
+#: These bring handlers of their own or say something for every request.
+_TAKEN_OVER = ("celery", "celery.task", "celery.redirected", "uvicorn", "uvicorn.error", "uvicorn.access")
+_QUIET = ("httpx", "httpcore", "aiohttp.access", "asyncio", "kombu", "amqp")
+
+
+def configure(level: str, json: bool | None = None, stream: TextIO | None = None) -> None:  # noqa: FBT001
+    """Send every log line of this process to `stream` (stdout) in one form; a second call replaces the first.
+
+    `json=None` means JSON lines, unless the stream is a terminal.
+    """
+    out = stream or sys.stdout
+    _configure_standard_library(level, _handler(out, json=not out.isatty() if json is None else json))
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_shared(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def _shared() -> list[Processor]:
+    """What happens to every line, ours or another's."""
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+
+
+def _handler(stream: TextIO, *, json: bool) -> logging.Handler:
+    last: list[Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        structlog.processors.format_exc_info,
+        redact,
+        structlog.processors.JSONRenderer(ensure_ascii=False) if json else _console(),
+    ]
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_shared(), processors=last))
+    return handler
+
+
+def _console() -> Processor:
+    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+
+
+def _configure_standard_library(level: str, handler: logging.Handler) -> None:
+    logging.captureWarnings(capture=True)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name in _TAKEN_OVER:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = True
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)

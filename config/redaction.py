@@ -1,0 +1,101 @@
+"""What a log line must not say: secrets, bank details, cards, e-mail addresses, whole documents."""
+
+import re
+from collections.abc import Mapping
+from datetime import date
+from decimal import Decimal
+from enum import Enum
+from pathlib import PurePath
+from uuid import UUID
+
+from structlog.typing import EventDict, WrappedLogger
+
+MASK = "[redacted]"
+#: Keys whose values may be tables or lists; anywhere else these are left out.
+NESTED = frozenset({"accounts", "counts", "faults", "outcomes", "queues", "states"})
+#: Keys whose values may be long; anywhere else the tail is cut.
+LONG = frozenset({"event", "exception", "faults", "stack"})
+_SHORT_LENGTH = 256
+_LONG_LENGTH = 16_384
+
+_SECRET_KEY = re.compile(
+    r"secret|passw|token|authori[sz]ation|credential|signature|cookie|bearer"
+    r"|(api|private|encryption|index|merchant|authentication)_?key"
+    r"|e?mail|phone|(first|last|full)_?name|holder|address|document"
+    r"|iban|\bbic\b|bank|sort_?code|account_?(number|type)|agency_?code|\bcard|\bpan\b|cvv|cvc",
+    re.IGNORECASE,
+)
+#: A long number under such a key is an identifier and no card.
+_IDENTIFIER_KEY = re.compile(r"(^|_)(id|ids|handle|reference|offset|version|amount)$")
+_PATTERNS = (
+    (re.compile(r"(://[^/\s:@]*):[^/\s@]+@"), rf"\1:{MASK}@"),
+    (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), rf"\1 {MASK}"),
+    (re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]*\w"), MASK),
+)
+_IBAN = re.compile(r"\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
+_CARD = re.compile(r"(?<![\w.-])[0-9](?:[ -]?[0-9]){12,18}(?![\w-])")
+
+
+def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """The same line with every value cleaned; keys stay, so that a reader sees that something was there."""
+    return {key: clean(key, value) for key, value in event.items()}
+
+
+def clean(key: str, value: object) -> object:
+    """The value as it may be shown under this key."""
+    if value is None or isinstance(value, bool | int | float):
+        return MASK if _is_secret(key) and value not in (None, True, False) else value
+    if _is_secret(key):
+        return MASK
+    if isinstance(value, Mapping | list | tuple | set | frozenset):
+        return _nested(key, value) if key in NESTED else f"[{type(value).__name__}]"
+    return _text(key, value)
+
+
+def _is_secret(key: str) -> bool:
+    return _SECRET_KEY.search(key) is not None
+
+
+def _nested(key: str, value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(inner): _inner(str(inner), item) for inner, item in value.items()}
+    assert isinstance(value, list | tuple | set | frozenset)
+    return [_inner(key, item) for item in value]
+
+
+def _inner(key: str, value: object) -> object:
+    """Inside an allowed value a further table is allowed too."""
+    if isinstance(value, Mapping | list | tuple | set | frozenset) and not _is_secret(key):
+        return _nested(key, value)
+    return clean(key, value)
+
+
+def _text(key: str, value: object) -> str:
+    if isinstance(value, Enum):
+        value = value.value
+    if not isinstance(value, str | date | UUID | Decimal | PurePath | BaseException):
+        return f"[{type(value).__name__}]"  # its repr may say anything
+    text = str(value)
+    limit = _LONG_LENGTH if key in LONG else _SHORT_LENGTH
+    cut = text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+    return _masked(cut, identifier=_IDENTIFIER_KEY.search(key) is not None)
+
+
+def _masked(text: str, *, identifier: bool) -> str:
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    text = _IBAN.sub(lambda match: MASK if _is_iban(match[0]) else match[0], text)
+    return text if identifier else _CARD.sub(lambda match: MASK if _is_card(match[0]) else match[0], text)
+
+
+def _is_iban(text: str) -> bool:
+    """ISO 13616: the rearranged digits leave 1 when divided by 97."""
+    plain = text.replace(" ", "")
+    return int("".join(str(int(sign, 36)) for sign in plain[4:] + plain[:4])) % 97 == 1
+
+
+def _is_card(text: str) -> bool:
+    """ISO/IEC 7812: Luhn's check digit fits."""
+    digits = [int(sign) for sign in reversed(text) if sign.isdigit()]
+    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[1::2]]
+    return (sum(digits[::2]) + sum(doubled)) % 10 == 0

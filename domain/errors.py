@@ -1,0 +1,76 @@
+"""What callers can get wrong.
+
+    RefundError
+    ├── InvalidMoney        an amount or a currency that cannot be
+    ├── InvalidJob          a job refused at the door; carries one FieldError per fault
+    ├── Refused             a rule says no (over the cap, wrong state); carries a stable code
+    │   ├── Conflict        something else already stands there (same reference, other content)
+    │   ├── NotFound        no such refund, account, request
+    │   └── Forbidden       the actor lacks the role, or is the requester
+    ├── IllegalMove         a state change that the table does not allow: a defect, never an answer
+    └── ConfigurationError  settings that cannot work
+"""
+
+from dataclasses import dataclass
+
+
+class RefundError(Exception):
+    """Base of everything Refundry raises on purpose."""
+
+
+class InvalidMoney(RefundError, ValueError):
+    """An amount or currency that breaks a rule; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One fault of a job: JSON pointer of the field, the rule it breaks, a stable code."""
+
+    pointer: str
+    detail: str
+    code: str = "invalid"
+
+    def __str__(self) -> str:
+        return f"{self.pointer}: {self.detail}"
+
+
+class InvalidJob(RefundError, ValueError):
+    """A job that cannot be accepted; `errors` names each field and rule."""
+
+    def __init__(self, *errors: FieldError, code: str = "validation-failed") -> None:
+        self.errors = errors
+        self.code = code
+        super().__init__("; ".join(map(str, errors)))
+
+
+class Refused(RefundError):
+    """A rule says no. `code` is stable, the message says which rule."""
+
+    def __init__(self, code: str, message: str, *, errors: tuple[FieldError, ...] = ()) -> None:
+        self.code = code
+        self.errors = errors
+        super().__init__(message)
+
+
+class Conflict(Refused):
+    """Another content already stands under this name, or the object has moved on."""
+
+
+class NotFound(Refused):
+    """There is no such object."""
+
+
+class Forbidden(Refused):
+    """The actor may not do this."""
+
+
+class IllegalMove(RefundError):
+    """A state change that the table of moves does not hold."""
+
+
+class ConfigurationError(RefundError):
+    """Settings that cannot work; `lines` has one sentence per fault."""
+
+    def __init__(self, *lines: str) -> None:
+        self.lines = lines
+        super().__init__("\n".join(lines))

@@ -1,0 +1,231 @@
+"""A refund job as a shop hands it in: its fields, their rules, and when two jobs are the same."""
+
+import hashlib
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import msgspec
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from domain.errors import FieldError, InvalidJob, InvalidMoney
+from domain.money import MAX_MINOR, exponent
+
+MAX_BYTES = 1_048_576
+
+Reason = Literal["requested_by_customer", "duplicate", "fraudulent", "other"]
+
+
+def _currency(value: str) -> str:
+    try:
+        exponent(value)
+    except InvalidMoney as error:
+        raise ValueError(str(error)) from None
+
+    return value
+
+
+def _printable(value: str) -> str:
+    if any(ord(character) < 32 and character not in "\t\n\r" or ord(character) == 127 for character in value):
+        raise ValueError("control characters are not allowed")
+
+    return value
+
+
+Currency = Annotated[str, Field(min_length=3, max_length=3), AfterValidator(_currency)]
+Minor = Annotated[int, Field(gt=0, le=MAX_MINOR)]
+
+
+def Text(length: int, least: int = 0) -> Any:  # noqa: N802 - reads as a type in the fields below
+    """A text of `least` to `length` characters without control characters."""
+    return Annotated[str, Field(min_length=least, max_length=length), AfterValidator(_printable)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Payment(_Part):
+    """What was paid, as the provider knows it. `amount`: what was captured, in minor units."""
+
+    id: Text(128, 1) | None = None
+    order_id: Text(128, 1) | None = None
+    capture_id: Text(64, 1) | None = None
+    amount: Minor | None = None
+    currency: Currency | None = None
+    method: Text(64, 1) | None = None
+
+    @model_validator(mode="after")
+    def _named(self) -> "Payment":
+        if self.id is None and self.order_id is None:
+            raise ValueError("id or order_id is required")
+        if self.amount is not None and self.currency is None:
+            raise ValueError("currency is required with amount")
+        return self
+
+
+class Item(_Part):
+    """A line of the order that comes back."""
+
+    id: Text(128, 1)
+    quantity: Annotated[int, Field(gt=0, le=999)] = 1
+
+
+class Address(_Part):
+    """A postal address."""
+
+    street: Text(255) | None = None
+    street_number: Text(32) | None = None
+    house_number: Text(32) | None = None
+    house_extension: Text(32) | None = None
+    city: Text(128) | None = None
+    zip_code: Text(32) | None = None
+    state: Text(64) | None = None
+    country: Annotated[str, Field(pattern="^[A-Z]{2}$")] | None = None
+
+
+class Customer(_Part):
+    """Who gets the money back; encrypted at rest."""
+
+    reference: Text(128) | None = None
+    email: Annotated[str, Field(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
+    first_name: Text(128) | None = None
+    last_name: Text(128) | None = None
+    phone: Text(32) | None = None
+    document: Text(64) | None = None
+    country: Annotated[str, Field(pattern="^[A-Z]{2}$")] | None = None
+    address: Address | None = None
+
+
+class BankAccount(_Part):
+    """Where a bank transfer goes; encrypted at rest."""
+
+    account_number: Text(64) | None = None
+    iban: Annotated[str, Field(pattern=r"^[A-Z]{2}[0-9]{2}[A-Za-z0-9]{10,30}$")] | None = None
+    bic: Annotated[str, Field(pattern=r"^[A-Z0-9]{8}([A-Z0-9]{3})?$")] | None = None
+    bank_name: Text(128) | None = None
+    bank_code: Text(32) | None = None
+    branch: Text(64) | None = None
+    agency_code: Text(32) | None = None
+    sort_code: Text(32) | None = None
+    account_type: Text(32) | None = None
+    holder_document: Text(64) | None = None
+    address: Address | None = None
+
+
+class RefundJob(_Part):
+    """One refund to be made. Amounts in minor units; `amount` None: everything not yet refunded."""
+
+    reference: Text(64, 1)
+    account: Annotated[str, Field(min_length=1, max_length=63)]
+    payment: Payment
+    amount: Minor | None = None
+    currency: Currency | None = None
+    reason: Reason = "requested_by_customer"
+    description: Text(255) | None = None
+    items: Annotated[tuple[Item, ...], Field(max_length=200, strict=False)] = ()
+    customer: Customer = Customer()
+    bank_account: BankAccount = BankAccount()
+    statement_descriptor: Text(255, 1) | None = None
+    originator_reference: Text(50, 1) | None = None
+    custom_references: Annotated[tuple[Text(255, 1), ...], Field(max_length=3, strict=False)] = ()
+    not_before: Annotated[AwareDatetime, Field(strict=False)] | None = None
+    expect_refundable: Annotated[int, Field(ge=0, le=MAX_MINOR)] | None = None
+    metadata: dict[Text(40, 1), Text(500)] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "RefundJob":
+        if self.amount is not None and self.currency is None:
+            raise ValueError("currency: required with amount")
+        if self.currency and self.payment.currency and self.currency != self.payment.currency:
+            raise ValueError(f"currency: {self.currency} is not the payment's {self.payment.currency}")
+        if self.amount is not None and self.payment.amount is not None and self.amount > self.payment.amount:
+            raise ValueError(f"amount: {self.amount} is more than the payment's {self.payment.amount}")
+        if len(self.metadata) > 50:
+            raise ValueError("metadata: at most 50 keys")
+        return self
+
+    @property
+    def payment_ref(self) -> str:
+        """Under which the ledger keeps the payment's money."""
+        payment = self.payment
+        if payment.id is None:
+            return f"order:{payment.order_id}"
+
+        return payment.id if payment.capture_id is None else f"{payment.id}#{payment.capture_id}"
+
+    def public(self) -> dict[str, Any]:
+        """The content without customer and bank data, as JSON values."""
+        return self.model_dump(mode="json", exclude={"customer", "bank_account"}, exclude_defaults=True)
+
+    def personal(self) -> dict[str, Any]:
+        """The customer and bank data, as JSON values; empty when there is none."""
+        return self.model_dump(mode="json", include={"customer", "bank_account"}, exclude_defaults=True)
+
+    def content_hash(self) -> str:
+        """Equal for jobs of equal content, whatever the order of members or the defaults spelled out."""
+        return hashlib.sha256(canonical({**self.public(), **self.personal()})).hexdigest()
+
+
+def canonical(value: object) -> bytes:
+    """JSON with sorted members: the same bytes for the same content."""
+    return msgspec.json.encode(value, order="sorted")
+
+
+def parse(body: bytes | str | dict[str, Any]) -> RefundJob:
+    """Validate a job. Raises InvalidJob, naming every field and rule that is broken; floats are never amounts."""
+    if isinstance(body, dict):
+        return _validate(body)
+    raw = body.encode() if isinstance(body, str) else body
+    if len(raw) > MAX_BYTES:
+        raise InvalidJob(
+            FieldError("#", f"the job has {len(raw)} bytes, at most {MAX_BYTES} are taken", "too-large"),
+            code="body-too-large",
+        )
+    try:
+        data = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidJob(FieldError("#", f"not JSON: {str(error)[:200]}", "malformed-json"), code="malformed-json") from None
+    if not isinstance(data, dict):
+        raise InvalidJob(FieldError("#", "a job is a JSON object"))
+
+    return _validate(data)
+
+
+def _validate(data: dict[str, Any]) -> RefundJob:
+    try:
+        return RefundJob.model_validate(data)
+    except ValidationError as error:
+        raise InvalidJob(*(_fault(detail) for detail in error.errors(include_url=False))) from None
+
+
+def _fault(detail: Any) -> FieldError:
+    """Pydantic's location and message as pointer and rule; its own words where they are clear."""
+    path = [str(part) for part in detail["loc"] if not str(part).startswith("function-")]
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if detail["type"] == "value_error" and ": " in message and not path:
+        name, _, message = message.partition(": ")
+        path = [name]
+    if detail["type"] == "extra_forbidden":
+        message = "there is no such field"
+    if detail["type"] == "int_type" and isinstance(detail.get("input"), float):
+        message = "an integer of minor units is required, never a float"
+
+    return FieldError("#/" + "/".join(path) if path else "#", message[:300], detail["type"].replace("_", "-"))
+
+
+def differing(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "#") -> tuple[str, ...]:
+    """Pointers of the members in which two contents differ."""
+    pointers: list[str] = []
+    for key in sorted(ours.keys() | theirs.keys()):
+        left, right = ours.get(key), theirs.get(key)
+        if isinstance(left, dict) and isinstance(right, dict):
+            pointers.extend(differing(left, right, f"{prefix}/{key}"))
+        elif left != right:
+            pointers.append(f"{prefix}/{key}")
+
+    return tuple(pointers)
+
+
+def epoch(moment: datetime | None) -> float | None:
+    """Epoch seconds of an aware time."""
+    return None if moment is None else moment.timestamp()

@@ -1,0 +1,203 @@
+"""The refund as a value, and how a decision changes it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from domain.decision import Case, Cause, Decision
+from domain.outcome import DeclineClass
+from domain.state import FINAL, Hold, State, advance, hold
+
+
+class Settlement:
+    """How a refund was closed by hand."""
+
+    RETURNED = "returned"
+    NOT_RETURNED = "not_returned"
+    RETURNED_ELSEWHERE = "returned_elsewhere"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refund:
+    """One refund: the ledger's row. Amounts in minor units, times in epoch seconds.
+
+    `resolved`: payment and amount are known, so it can be sent. `holds`: it is the only one under way for its payment.
+    `ambiguous`: some attempt may have moved the money. `fence`: grows with every claim; a worker with an older one
+    has lost its lease. `since`: when `state` was entered.
+    """
+
+    id: str
+    account: str
+    provider: str
+    reference: str
+    payment_ref: str
+    payment_id: str | None
+    order_id: str | None
+    state: State
+    amount: int | None
+    currency: str | None
+    resolved: bool
+    whole: bool
+    holds: bool
+    handle: str
+    handle_no: int
+    job: str
+    personal: bytes | None
+    due_at: float | None
+    leased_by: str | None
+    fence: int
+    lost_leases: int
+    version: int
+    chain: str
+    attempts: int
+    uncounted: int
+    replays: int
+    checks: int
+    polls: int
+    ambiguous: bool
+    absent: bool
+    last_send_end: float
+    replay_until: float | None
+    since: float
+    provider_refund_id: str | None
+    provider_status: str | None
+    reconciliation_id: str | None
+    failure_code: str | None
+    failure_class: DeclineClass | None
+    failure_message: str | None
+    cause: Cause | None
+    note: str | None
+    settlement: str | None
+    assignee: str | None
+    traceparent: str | None
+    created_at: float
+    updated_at: float
+    final_at: float | None
+
+    @property
+    def hold(self) -> Hold:
+        """What this refund does to its payment's money."""
+        if self.state is State.SETTLED:
+            return Hold.RELEASED if self.settlement == Settlement.NOT_RETURNED else Hold.REFUNDED
+
+        return hold(self.state)
+
+    @property
+    def outcome_certain(self) -> bool:
+        """Whether it is known if the money moved."""
+        return not self.ambiguous and self.state is not State.SENDING
+
+    def case(self, *, ambiguous: bool | None = None, fingerprint_matches: bool = True) -> Case:
+        """What the rules read of it."""
+        return Case(
+            state=self.state,
+            amount=self.amount,
+            currency=self.currency,
+            ambiguous=self.ambiguous if ambiguous is None else ambiguous,
+            attempts=self.attempts - self.uncounted,
+            replays=self.replays,
+            checks=self.checks,
+            polls=self.polls,
+            replay_until=self.replay_until,
+            last_send_end=self.last_send_end,
+            since=self.since,
+            provider_refund_id=self.provider_refund_id,
+            absent=self.absent,
+            fingerprint_matches=fingerprint_matches,
+        )
+
+
+# Columns that a change of state may write; the rest is fixed when the refund is accepted.
+MUTABLE = (
+    "payment_ref",
+    "payment_id",
+    "state",
+    "amount",
+    "currency",
+    "resolved",
+    "whole",
+    "holds",
+    "handle",
+    "handle_no",
+    "due_at",
+    "leased_by",
+    "lost_leases",
+    "attempts",
+    "uncounted",
+    "replays",
+    "checks",
+    "polls",
+    "ambiguous",
+    "absent",
+    "last_send_end",
+    "replay_until",
+    "since",
+    "provider_refund_id",
+    "provider_status",
+    "reconciliation_id",
+    "failure_code",
+    "failure_class",
+    "failure_message",
+    "cause",
+    "note",
+    "settlement",
+    "assignee",
+    "updated_at",
+    "final_at",
+)
+
+
+def moved(refund: Refund, state: State, now: float, **changes: Any) -> Refund:
+    """The refund in `state` at `now`: the one way in which a state changes. The lease ends with it."""
+    advance(refund.state, state) if state is not refund.state else None
+    entered = {} if state is refund.state else {"since": now, "polls": 0, "checks": 0}
+    final = {"final_at": now if state in FINAL else None} if state is not refund.state else {}
+
+    return replace(
+        refund, **{"state": state, "leased_by": None, "lost_leases": 0, "updated_at": now, **entered, **final, **changes}
+    )
+
+
+def decided(refund: Refund, decision: Decision, now: float, *, alone: bool) -> Refund:
+    """The refund after `decision`. `alone`: its provider wants one refund per payment at a time."""
+    facts = decision.facts
+    failure = decision.failure
+    after = moved(
+        refund,
+        decision.state,
+        now,
+        due_at=decision.due_at,
+        ambiguous=decision.ambiguous,
+        absent=decision.absent,
+        provider_refund_id=refund.provider_refund_id or facts.provider_refund_id,
+        provider_status=facts.status or refund.provider_status,
+        reconciliation_id=facts.reconciliation_id or refund.reconciliation_id,
+        note=(decision.note or facts.alert or "")[:512] or None,
+        cause=decision.cause or (refund.cause if decision.state is State.REVIEW else None),
+        replay_until=refund.replay_until if decision.ambiguous else None,
+    )
+    if failure is not None:
+        after = replace(
+            after,
+            failure_code=failure.code[:128],
+            failure_class=failure.kind,
+            failure_message=failure.message[:512],
+        )
+    elif decision.state is State.SUCCEEDED:
+        after = replace(after, failure_code=None, failure_class=None, failure_message=None)
+
+    return replace(after, holds=holds_payment(after, alone=alone))
+
+
+def holds_payment(refund: Refund, *, alone: bool) -> bool:
+    """Whether `refund` keeps others of its payment from being sent."""
+    at_provider = refund.state in (State.SENDING, State.UNKNOWN, State.PENDING) or (
+        refund.state is State.REVIEW and (refund.ambiguous or refund.provider_refund_id is not None)
+    )
+
+    return alone and at_provider
+
+
+def personal_parts(personal: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Customer and bank account of the sealed part of a job."""
+    return personal.get("customer", {}), personal.get("bank_account", {})

@@ -1,0 +1,1 @@
+"""The use cases: what Refundry does, callable without Celery."""

@@ -1,0 +1,115 @@
+"""Jobs from the intake stream: into the ledger, or kept with the reason why not. Never dropped."""
+
+import hashlib
+from collections.abc import Sequence
+
+import msgspec
+import structlog
+from sqlalchemy import Connection
+
+from domain.errors import FieldError, InvalidJob, Refused
+from domain.job import MAX_BYTES
+from engine.bootstrap import Engine
+from engine.ids import new_id
+from engine.submit import Receipt, submit_many
+from ledger import rejected
+from ledger.rejected import Rejection
+from signals.stream import Entry, Intake
+
+log = structlog.get_logger(__name__)
+
+KEPT = 1_048_576
+HEAD = 4096
+
+
+def take(engine: Engine, stream: Intake, entries: Sequence[Entry]) -> int:
+    """Accept stream entries in one transaction, then acknowledge and remove them; answers how many were accepted.
+
+    The order is the promise: an entry leaves the stream only after the ledger has committed what became of it.
+    """
+    if not entries:
+        return 0
+    receipts = submit_many(
+        engine,
+        [entry.job for entry in entries],
+        actor="stream",
+        via="stream",
+        traceparents=[entry.traceparent for entry in entries],
+    )
+    refused = [
+        rejection(engine, entry.job, receipt.problem, f"stream:{entry.id}")
+        for entry, receipt in zip(entries, receipts, strict=True)
+        if receipt.problem is not None
+    ]
+    keep(engine, refused)
+    stream.done(
+        [entry.id for entry in entries],
+        [{"id": each.id, "source": each.source, "errors": each.errors, "job": each.head} for each in refused],
+    )
+    accepted = sum(receipt.refund is not None for receipt in receipts)
+    log.info("intake.taken", accepted=accepted, rejected=len(refused))
+
+    return accepted
+
+
+def keep(engine: Engine, refused: Sequence[Rejection]) -> None:
+    """Store refused jobs as dead letters; the same source again is the same dead letter."""
+    if not refused:
+        return
+
+    def work(connection: Connection) -> None:
+        rejected.keep(connection, refused)
+
+    engine.ledger.run(work)
+
+
+def rejection(engine: Engine, body: bytes, problem: InvalidJob | Refused, source: str) -> Rejection:
+    """The dead letter of a job that cannot be accepted: its body sealed, beyond 1 MiB only its head and hash."""
+    now = engine.clock()
+    account, reference = _named(body)
+    kept = body if len(body) <= KEPT else body[:HEAD]
+
+    return Rejection(
+        id=new_id("rj", now),
+        at=now,
+        source=source,
+        account=account,
+        reference=reference,
+        errors=errors_json(problem),
+        body=engine.vault.seal(kept),
+        size=len(body),
+        body_hash=hashlib.sha256(body).hexdigest(),
+        head=body[:HEAD] if len(body) <= MAX_BYTES else b"",
+    )
+
+
+def errors_json(problem: InvalidJob | Refused) -> str:
+    """Code and faults of a problem, as stored and shown."""
+    errors = problem.errors or (FieldError("#", str(problem), problem.code),)
+
+    return msgspec.json.encode(
+        {"code": problem.code, "errors": [{"pointer": each.pointer, "detail": each.detail} for each in errors]}
+    ).decode()
+
+
+def _named(body: bytes) -> tuple[str | None, str | None]:
+    """Account and reference of a job that may be anything."""
+    if len(body) > MAX_BYTES:
+        return None, None
+    try:
+        data = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None, None
+    if not isinstance(data, dict):
+        return None, None
+    account, reference = data.get("account"), data.get("reference")
+
+    return (
+        account[:64] if isinstance(account, str) else None,
+        reference[:64] if isinstance(reference, str) else None,
+    )
+
+
+def took(receipt: Receipt) -> str:
+    """One word for a receipt."""
+    return "rejected" if receipt.problem else "replayed" if receipt.replayed else "accepted"

@@ -1,0 +1,65 @@
+"""What operators switch: accounts paused and resumed, breakers forced, each with a reason and on record."""
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection
+
+from engine.bootstrap import Engine
+from ledger import journal
+from ledger.accounts import Switch, set_switch, switch
+
+
+def pause(engine: Engine, account: str, *, reason: str, actor: str) -> bool:
+    """Stop first sendings of an account; recovery and polling go on. False if it was paused already."""
+
+    def work(connection: Connection) -> bool:
+        found = switch(connection, account)
+        if found is not None and found.paused:
+            return False
+        _set(connection, engine, account, actor, "account.paused", paused=True, pause_reason=reason[:512])
+        return True
+
+    return engine.ledger.run(work)
+
+
+def resume(engine: Engine, account: str, *, reason: str, actor: str) -> None:
+    """Let an account send again."""
+    engine.ledger.run(
+        lambda connection: _set(
+            connection, engine, account, actor, "account.resumed", why=reason, paused=False, pause_reason=None
+        )
+    )
+    engine.ring("send", account)
+
+
+def force_breaker(engine: Engine, account: str, *, position: str, seconds: float, reason: str, actor: str) -> None:
+    """Hold the breaker `open` or `closed` for a while, whatever it has seen."""
+    engine.ledger.run(
+        lambda connection: _set(
+            connection,
+            engine,
+            account,
+            actor,
+            f"breaker.{position}",
+            why=reason,
+            breaker=position,
+            breaker_until=engine.clock() + seconds,
+        )
+    )
+    engine.ring("send", account)
+
+
+def switches(engine: Engine) -> dict[str, Switch | None]:
+    """How every configured account is switched."""
+    with engine.ledger.read() as connection:
+        return {name: switch(connection, name) for name in engine.accounts}
+
+
+def _set(
+    connection: Connection, engine: Engine, account: str, actor: str, kind: str, *, why: str = "", **values: Any
+) -> None:
+    now = engine.clock()
+    set_switch(connection, account, actor=actor, now=now, **values)
+    data = msgspec.to_builtins({"reason": why or values.get("pause_reason"), "until": values.get("breaker_until")})
+    journal.append(connection, f"account/{account}", kind, actor=actor, now=now, data=data)

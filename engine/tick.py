@@ -1,0 +1,78 @@
+"""The round: ring whoever has something due, and keep house. Harmless when it runs twice or late."""
+
+import structlog
+from sqlalchemy import Connection
+
+from domain.refund import moved
+from domain.state import State
+from engine.bootstrap import Engine
+from ledger import approvals, journal, refunds, workers
+from ledger.approvals import SEND
+from ledger.refunds import Change
+
+log = structlog.get_logger(__name__)
+
+BEAT = "beat"
+BEAT_SILENT = 3.0
+ANCHOR_EVERY = 300.0
+
+
+def tick(engine: Engine) -> list[tuple[str, str]]:
+    """Ring every (account, lane) that has work due; answers whom it rang."""
+    now = engine.clock()
+    with engine.ledger.read() as connection:
+        due = refunds.due_lanes(connection, list(engine.accounts), now)
+    for account, lane in due:
+        engine.ring(lane, account)
+
+    return due
+
+
+def beat(engine: Engine) -> None:
+    """What beat does each second: say that it lives, then the round."""
+    now = engine.clock()
+    engine.ledger.run(lambda connection: workers.beat(connection, BEAT, BEAT, now, {}))
+    tick(engine)
+
+
+def beat_is_silent(engine: Engine) -> bool:
+    """Whether nobody has beaten lately, so that workers must make the round themselves."""
+    with engine.ledger.read() as connection:
+        last = workers.last_beat(connection, BEAT)
+
+    return last is None or engine.clock() - last > BEAT_SILENT
+
+
+def housekeep(engine: Engine) -> None:
+    """Expire requests nobody decided, cast an anchor over the journal, forget workers that are long gone."""
+    engine.ledger.run(lambda connection: _expire(connection, engine))
+    engine.ledger.run(lambda connection: _anchor(connection, engine))
+    engine.ledger.run(lambda connection: workers.forget(connection, engine.clock() - 86_400))
+
+
+def _expire(connection: Connection, engine: Engine) -> None:
+    now = engine.clock()
+    for request in approvals.overdue(connection, now):
+        if not approvals.close(connection, request, status="expired", actor="system", now=now):
+            continue
+        journal.append(
+            connection, f"approval/{request.id}", "approval.expired", actor="system", now=now, data={"kind": request.kind}
+        )
+        refund = refunds.get(connection, request.refund_id, lock=True)
+        if request.kind == SEND and refund is not None and refund.state is State.AWAITING_APPROVAL:
+            after = moved(refund, State.CANCELLED, now, due_at=None, note="nobody approved it in time")
+            change = Change(
+                before=refund,
+                after=after,
+                type="refund.cancelled",
+                actor="system",
+                data={"why": "the request for approval expired"},
+                fenced=False,
+            )
+            refunds.apply(connection, [change])
+
+
+def _anchor(connection: Connection, engine: Engine) -> None:
+    count = journal.cast_anchor(connection, engine.clock())
+    if count:
+        log.info("audit.anchored", heads=count)

@@ -1,0 +1,44 @@
+"""Switches that people set on an account: they survive Redis, for an account that was stopped must stay stopped."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from ledger.models import account
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switch:
+    """How an account is switched. `breaker`: forced `open` or `closed` until `breaker_until`."""
+
+    name: str
+    paused: bool
+    pause_reason: str | None
+    breaker: str | None
+    breaker_until: float | None
+    changed_by: str | None
+    changed_at: float
+
+    def forced(self, now: float) -> str | None:
+        """The breaker's forced position at `now`."""
+        return self.breaker if self.breaker_until is None or now < self.breaker_until else None
+
+    def stops_sending(self, now: float) -> bool:
+        """Whether first sendings rest."""
+        return self.paused or self.forced(now) == "open"
+
+
+def switch(connection: Connection, name: str) -> Switch | None:
+    """An account's switches; None while nobody has touched them."""
+    row = connection.execute(select(account).where(account.c.name == name)).first()
+
+    return None if row is None else Switch(**{**row._mapping, "paused": bool(row.paused)})  # noqa: SLF001
+
+
+def set_switch(connection: Connection, name: str, *, actor: str, now: float, **values: Any) -> None:
+    """Change an account's switches."""
+    changed = {**values, "changed_by": actor, "changed_at": now}
+    done = connection.execute(update(account).where(account.c.name == name).values(**changed))
+    if done.rowcount == 0:
+        connection.execute(insert(account).values(name=name, **changed))

@@ -1,0 +1,147 @@
+"""Requests that a second person decides. The database itself refuses that requester and approver are one."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, insert, select, update
+
+from domain.refund import Refund
+from ledger.models import approval
+
+SEND = "send"
+NEW_HANDLE = "new_handle"
+SETTLE = "settle"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """One request with the snapshot of what was asked about."""
+
+    id: str
+    refund_id: str
+    kind: str
+    rule: str
+    params: str
+    snapshot: str
+    evidence_hash: str | None
+    reason: str
+    requested_by: str
+    requested_at: float
+    expires_at: float
+    status: str
+    decided_by: str | None
+    decided_at: float | None
+    decision_reason: str | None
+
+    @property
+    def version(self) -> int:
+        """The version of the refund that was asked about."""
+        return int(msgspec.json.decode(self.snapshot)["version"])
+
+
+_COLUMNS = tuple(approval.c[spec.name] for spec in fields(Approval))
+
+
+def snapshot(refund: Refund) -> str:
+    """What the requester saw."""
+    return msgspec.json.encode(
+        {
+            "version": refund.version,
+            "state": refund.state,
+            "amount": refund.amount,
+            "currency": refund.currency,
+            "handle": refund.handle,
+            "cause": refund.cause,
+            "provider_refund_id": refund.provider_refund_id,
+        }
+    ).decode()
+
+
+def ask(
+    connection: Connection,
+    refund: Refund,
+    *,
+    approval_id: str,
+    kind: str,
+    rule: str,
+    params: Mapping[str, Any],
+    reason: str,
+    actor: str,
+    now: float,
+    expires: float,
+    evidence: bytes | None = None,
+    evidence_hash: str | None = None,
+) -> None:
+    """Open a request; a refund has at most one (a unique index sees to it)."""
+    connection.execute(
+        insert(approval).values(
+            id=approval_id,
+            refund_id=refund.id,
+            kind=kind,
+            rule=rule,
+            params=msgspec.json.encode(params).decode(),
+            snapshot=snapshot(refund),
+            evidence=evidence,
+            evidence_hash=evidence_hash,
+            reason=reason,
+            requested_by=actor,
+            requested_at=now,
+            expires_at=now + expires,
+        )
+    )
+
+
+def ask_to_send(
+    connection: Connection, refund: Refund, *, approval_id: str, actor: str, now: float, expires: float
+) -> None:
+    """The request that a large refund waits for before its first sending."""
+    ask(
+        connection,
+        refund,
+        approval_id=approval_id,
+        kind=SEND,
+        rule="amount at or above the threshold",
+        params={},
+        reason="needs a second person before it is sent",
+        actor=actor,
+        now=now,
+        expires=expires,
+    )
+
+
+def get(connection: Connection, approval_id: str) -> Approval | None:
+    """One request."""
+    row = connection.execute(select(*_COLUMNS).where(approval.c.id == approval_id)).first()
+
+    return None if row is None else Approval(**row._mapping)  # noqa: SLF001 - the documented way
+
+
+def listed(connection: Connection, *, status: str | None = "open", limit: int = 100) -> list[Approval]:
+    """Requests, oldest first."""
+    query = select(*_COLUMNS).order_by(approval.c.requested_at, approval.c.id).limit(limit)
+    if status is not None:
+        query = query.where(approval.c.status == status)
+
+    return [Approval(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001
+
+
+def close(
+    connection: Connection, request: Approval, *, status: str, actor: str, now: float, reason: str | None = None
+) -> bool:
+    """Decide an open request; False when somebody else was first."""
+    result = connection.execute(
+        update(approval)
+        .where(approval.c.id == request.id, approval.c.status == "open")
+        .values(status=status, decided_by=actor, decided_at=now, decision_reason=reason)
+    )
+
+    return result.rowcount == 1
+
+
+def overdue(connection: Connection, now: float, limit: int = 100) -> list[Approval]:
+    """Open requests whose time is over."""
+    query = select(*_COLUMNS).where(approval.c.status == "open", approval.c.expires_at <= now).limit(limit)
+
+    return [Approval(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001

@@ -1,0 +1,323 @@
+"""Accepting jobs: once per reference, inside the payment's cap, all in one transaction."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, Text, and_, func, insert, or_, select, text, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from domain.job import canonical
+from domain.refund import Refund
+from ledger.models import event, outbox, payment, refund
+from ledger.refunds import _COLUMNS, chained, load
+from ledger.session import packed, rows
+
+
+class Result(StrEnum):
+    """What became of a job at the door."""
+
+    ACCEPTED = "accepted"
+    REPLAYED = "replayed"
+    CONFLICT = "conflict"
+    OVER_CAP = "over_cap"
+    CURRENCY = "currency"
+    CAPTURED_DIFFERS = "captured_differs"
+    EXPECTATION = "expectation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A valid job on its way in. `captured`, `currency`: of the payment, as the shop gives them."""
+
+    refund: Refund
+    content_hash: str
+    captured: int | None
+    payment_currency: str | None
+    expect_refundable: int | None
+    hashes: Mapping[str, str | None]
+    actor: str
+    via: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """The answer to one job. `refund`: the accepted or the earlier one; `available`: what the payment has left."""
+
+    result: Result
+    refund: Refund | None = None
+    available: int | None = None
+    detail: str = ""
+
+
+@dataclass(slots=True)
+class _Purse:
+    """A payment's money while a batch is admitted, under the row's lock."""
+
+    currency: str | None
+    captured: int | None
+    used: int
+    learned: int | None = None
+    currency_learned: str | None = None
+    reserved: int = 0
+
+    @property
+    def available(self) -> int | None:
+        return None if self.captured is None else self.captured - self.used - self.reserved
+
+
+Key = tuple[str, str]
+
+
+def accept(connection: Connection, candidates: Sequence[Candidate]) -> list[Admission]:
+    """Admit each candidate, or say why not, in order. Concurrent callers with the same reference wait for each other."""
+    firsts: dict[Key, Candidate] = {}
+    for candidate in candidates:
+        firsts.setdefault(_key(candidate), candidate)
+    earlier = _earlier(connection, firsts)
+    fresh = [candidate for key, candidate in firsts.items() if key not in earlier]
+    purses = _lock_payments(connection, fresh)
+    staged: dict[Key, Candidate] = {}
+    answers: dict[Key, Admission] = {}
+    for candidate in fresh:
+        admission = _judge(candidate, purses[candidate.refund.account, candidate.refund.payment_ref])
+        answers[_key(candidate)] = admission
+        if admission.result is Result.ACCEPTED and admission.refund is not None:
+            staged[_key(candidate)] = replace(candidate, refund=admission.refund)
+    created = _insert(connection, list(staged.values()))
+    lost = {key: candidate for key, candidate in staged.items() if candidate.refund.id not in created}
+    _reserve(connection, (candidate for key, candidate in staged.items() if key not in lost), purses)
+    earlier |= _earlier(connection, lost)
+
+    return [_answer(candidate, firsts, answers, earlier) for candidate in candidates]
+
+
+def _key(candidate: Candidate) -> Key:
+    return candidate.refund.account, candidate.refund.reference
+
+
+def _answer(
+    candidate: Candidate,
+    firsts: Mapping[Key, Candidate],
+    answers: Mapping[Key, Admission],
+    earlier: Mapping[Key, tuple[Refund, str]],
+) -> Admission:
+    key = _key(candidate)
+    if key in earlier:
+        found, content = earlier[key]
+        same = content == candidate.content_hash
+        return Admission(result=Result.REPLAYED if same else Result.CONFLICT, refund=found)
+    if firsts[key] is candidate:
+        return answers[key]
+    first = answers[key]
+    if first.result is not Result.ACCEPTED:
+        return first
+    same = firsts[key].content_hash == candidate.content_hash
+
+    return Admission(result=Result.REPLAYED if same else Result.CONFLICT, refund=first.refund)
+
+
+def _earlier(connection: Connection, keys: Iterable[Key]) -> dict[Key, tuple[Refund, str]]:
+    wanted = [{"account": account, "reference": reference} for account, reference in keys]
+    if not wanted:
+        return {}
+    values = rows(connection, {"account": Text(), "reference": Text()})
+    query = select(*_COLUMNS, refund.c.content_hash).where(
+        refund.c.account == values.c.account, refund.c.reference == values.c.reference
+    )
+
+    return {
+        (row.account, row.reference): (load(row), row.content_hash) for row in connection.execute(query, packed(wanted))
+    }
+
+
+def _lock_payments(connection: Connection, candidates: Sequence[Candidate]) -> dict[Key, _Purse]:
+    """The candidates' payments, made where missing, locked in one order."""
+    wanted = sorted({(each.refund.account, each.refund.payment_ref): each for each in candidates}.items())
+    if not wanted:
+        return {}
+    connection.execute(
+        text(
+            "INSERT INTO payment (account, ref, created_at) VALUES (:account, :ref, :created_at) ON CONFLICT DO NOTHING"
+        ),
+        [{"account": account, "ref": ref, "created_at": each.refund.created_at} for (account, ref), each in wanted],
+    )
+    values = rows(connection, {"account": Text(), "ref": Text()})
+    query = (
+        select(payment)
+        .where(payment.c.account == values.c.account, payment.c.ref == values.c.ref)
+        .order_by(payment.c.account, payment.c.ref)
+        .with_for_update(of=payment)
+    )
+    found = connection.execute(query, packed([{"account": account, "ref": ref} for (account, ref), _ in wanted]))
+
+    return {
+        (row.account, row.ref): _Purse(row.currency, row.captured, row.reserved + row.refunded) for row in found
+    }
+
+
+def _judge(candidate: Candidate, purse: _Purse) -> Admission:
+    """Whether the payment can carry this refund; on yes, the purse is charged."""
+    wanted = candidate.refund
+    currency = purse.currency or candidate.payment_currency
+    if candidate.payment_currency and purse.currency and candidate.payment_currency != purse.currency:
+        return Admission(result=Result.CURRENCY, detail=purse.currency)
+    if currency and wanted.currency and currency != wanted.currency:
+        return Admission(result=Result.CURRENCY, detail=currency)
+    if candidate.captured is not None and purse.captured is not None and candidate.captured != purse.captured:
+        return Admission(result=Result.CAPTURED_DIFFERS, detail=str(purse.captured))
+    captured = purse.captured if purse.captured is not None else candidate.captured
+    if captured is not None:
+        available = captured - purse.used - purse.reserved
+        if candidate.expect_refundable is not None and candidate.expect_refundable != available:
+            return Admission(result=Result.EXPECTATION, available=available)
+        amount = available if wanted.amount is None else wanted.amount
+        if amount <= 0 or amount > available:
+            return Admission(result=Result.OVER_CAP, available=max(available, 0))
+        untouched = available == captured
+        wanted = replace(
+            wanted,
+            amount=amount,
+            currency=wanted.currency or currency,
+            whole=untouched and amount == captured,
+            resolved=wanted.payment_id is not None,
+        )
+    if purse.captured is None and candidate.captured is not None:
+        purse.captured = purse.learned = candidate.captured
+    if purse.currency is None and currency:
+        purse.currency = purse.currency_learned = currency
+    purse.reserved += wanted.amount or 0
+
+    return Admission(result=Result.ACCEPTED, refund=wanted)
+
+
+def _insert(connection: Connection, candidates: Sequence[Candidate]) -> set[str]:
+    if not candidates:
+        return set()
+    staged = [_created(candidate) for candidate in candidates]
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    statement = (
+        dialect.insert(refund)
+        .on_conflict_do_nothing(index_elements=["account", "reference"])
+        .returning(refund.c.id)
+    )
+    created = {found for (found,) in connection.execute(statement, [row for row, _ in staged])}
+    events = [told for row, told in staged if row["id"] in created]
+    if events:
+        connection.execute(insert(event), events)
+        connection.execute(
+            insert(outbox),
+            [
+                {
+                    "refund_id": row["id"],
+                    "reference": row["reference"],
+                    "account": row["account"],
+                    "state": row["state"],
+                    "version": 1,
+                    "at": row["created_at"],
+                }
+                for row, _ in staged
+                if row["id"] in created
+            ],
+        )
+
+    return created
+
+
+def _created(candidate: Candidate) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The refund's row and its first event."""
+    row = {spec.name: getattr(candidate.refund, spec.name) for spec in fields(Refund)}
+    data = canonical(
+        {
+            "to": row["state"],
+            "via": candidate.via,
+            "amount": row["amount"],
+            "currency": row["currency"],
+            "payment": row["payment_ref"],
+            "content": candidate.content_hash,
+        }
+    ).decode()
+    head = chained("", row["id"], 1, "refund.accepted", row["created_at"], candidate.actor, data)
+    told = {
+        "subject": row["id"],
+        "seq": 1,
+        "type": "refund.accepted",
+        "at": row["created_at"],
+        "actor": candidate.actor,
+        "data": data,
+        "hash": head,
+    }
+
+    return {**row, **candidate.hashes, "content_hash": candidate.content_hash, "chain": head, "version": 1}, told
+
+
+_RESERVE_TYPES = {
+    "account": Text(),
+    "ref": Text(),
+    "amount": BigInteger(),
+    "captured": BigInteger(),
+    "currency": Text(),
+}
+
+
+class CapBroken(RuntimeError):
+    """The conditional reservation found less money than the lock had shown: a defect."""
+
+
+def _reserve(connection: Connection, accepted: Iterable[Candidate], purses: Mapping[Key, _Purse]) -> None:
+    """Charge the payments; the cap is a condition of the UPDATE, not a sum read before it."""
+    sums: dict[Key, int] = {}
+    for candidate in accepted:
+        key = candidate.refund.account, candidate.refund.payment_ref
+        sums[key] = sums.get(key, 0) + (candidate.refund.amount or 0)
+    if not sums:
+        return
+    values = rows(connection, _RESERVE_TYPES)
+    captured = payment.c.captured
+    cap = values.c.captured
+    statement = (
+        update(payment)
+        .values(
+            reserved=payment.c.reserved + values.c.amount,
+            captured=_first(captured, cap),
+            currency=_first(payment.c.currency, values.c.currency),
+        )
+        .where(
+            payment.c.account == values.c.account,
+            payment.c.ref == values.c.ref,
+            or_(
+                and_(captured.is_(None), cap.is_(None)),
+                payment.c.reserved + payment.c.refunded + values.c.amount <= _first(captured, cap),
+            ),
+        )
+        .returning(payment.c.ref)
+    )
+    charged = connection.execute(
+        statement,
+        packed(
+            [
+                {
+                    "account": account,
+                    "ref": ref,
+                    "amount": amount,
+                    "captured": purses[account, ref].learned,
+                    "currency": purses[account, ref].currency_learned,
+                }
+                for (account, ref), amount in sorted(sums.items())
+            ]
+        ),
+    ).all()
+    if len(charged) != len(sums):
+        raise CapBroken(f"reserved on {len(charged)} payments of {len(sums)}")
+
+
+def _first(left: Any, right: Any) -> Any:
+    return func.coalesce(left, right)
+
+
+def find(connection: Connection, keys: Sequence[Key]) -> dict[Key, Refund]:
+    """Refunds by (account, reference)."""
+    query = select(*_COLUMNS).where(tuple_(refund.c.account, refund.c.reference).in_(list(keys)))
+
+    return {(row.account, row.reference): load(row) for row in connection.execute(query)}

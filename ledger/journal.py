@@ -1,0 +1,151 @@
+"""The audit journal: each subject's events are a hash chain, and anchors digest the heads of all chains."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, func, insert, select
+
+from domain.job import canonical
+from ledger.models import anchor, event, refund
+from ledger.refunds import chained
+
+# A commit may land this much later than the time it carries; anchors look back that far.
+MARGIN = 600.0
+
+
+def append(
+    connection: Connection, subject: str, kind: str, *, actor: str, now: float, data: Mapping[str, Any]
+) -> None:
+    """One event of a subject that is no refund (an account, a user, a request): few, so the head is read."""
+    last = connection.execute(
+        select(event.c.seq, event.c.hash).where(event.c.subject == subject).order_by(event.c.seq.desc()).limit(1)
+    ).first()
+    seq, head = (last.seq + 1, last.hash) if last else (1, "")
+    encoded = canonical(data).decode()
+    connection.execute(
+        insert(event).values(
+            subject=subject,
+            seq=seq,
+            type=kind,
+            at=now,
+            actor=actor,
+            data=encoded,
+            hash=chained(head, subject, seq, kind, now, actor, encoded),
+        )
+    )
+
+
+def story(connection: Connection, subject: str) -> list[dict[str, Any]]:
+    """A subject's events in order."""
+    rows = connection.execute(select(event).where(event.c.subject == subject).order_by(event.c.seq))
+
+    return [{**row._mapping, "data": msgspec.json.decode(row.data)} for row in rows]  # noqa: SLF001
+
+
+def recent(connection: Connection, *, limit: int, subject_like: str = "%") -> list[dict[str, Any]]:
+    """The newest events of all subjects."""
+    query = select(event).where(event.c.subject.like(subject_like)).order_by(event.c.at.desc()).limit(limit)
+
+    return [{**row._mapping, "data": msgspec.json.decode(row.data)} for row in connection.execute(query)]  # noqa: SLF001
+
+
+def cast_anchor(connection: Connection, now: float) -> int:
+    """Digest the heads that have moved since the last anchor, with that anchor's own hash; answers how many."""
+    last = connection.execute(select(anchor).order_by(anchor.c.no.desc()).limit(1)).first()
+    since = (last.at - MARGIN) if last else 0.0
+    known: set[tuple[str, int]] = set()
+    for row in connection.execute(select(anchor.c.heads).where(anchor.c.at >= since - MARGIN)):
+        known.update((subject, seq) for subject, seq, _ in msgspec.json.decode(row.heads))
+    moved = connection.execute(
+        select(refund.c.id, refund.c.version, refund.c.chain).where(refund.c.updated_at >= since).order_by(refund.c.id)
+    )
+    heads = [[row.id, row.version, row.chain] for row in moved if (row.id, row.version) not in known]
+    if not heads:
+        return 0
+    encoded = msgspec.json.encode(heads).decode()
+    connection.execute(
+        insert(anchor).values(
+            no=(last.no + 1) if last else 1, at=now, heads=encoded, hash=_anchor_hash(last.hash if last else "", encoded)
+        )
+    )
+
+    return len(heads)
+
+
+def _anchor_hash(previous: str, heads: str) -> str:
+    return hashlib.sha256(f"{previous}\n{heads}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """Something in the journal that is not as it was written."""
+
+    subject: str
+    seq: int
+    what: str
+
+
+def verify(connection: Connection) -> tuple[int, list[Flaw]]:
+    """Walk every chain and every anchor: how many events were read, and what does not fit."""
+    flaws: list[Flaw] = []
+    heads: dict[str, tuple[int, str]] = {}
+    hashes: dict[tuple[str, int], str] = {}
+    count = 0
+    wanted = _anchored(connection, flaws)
+    for row in _in_order(connection):
+        count += 1
+        seq, head = heads.get(row.subject, (0, ""))
+        if row.seq != seq + 1:
+            flaws.append(Flaw(row.subject, row.seq, f"an event is missing after {seq}"))
+        elif chained(head, row.subject, row.seq, row.type, row.at, row.actor, row.data) != row.hash:
+            flaws.append(Flaw(row.subject, row.seq, "the event was changed"))
+        heads[row.subject] = (row.seq, row.hash)
+        if (row.subject, row.seq) in wanted:
+            hashes[row.subject, row.seq] = row.hash
+    flaws.extend(_check_heads(connection, heads))
+    flaws.extend(
+        Flaw(subject, seq, "the event that an anchor names is missing or another one")
+        for (subject, seq), digest in wanted.items()
+        if hashes.get((subject, seq)) != digest
+    )
+
+    return count, flaws
+
+
+def _in_order(connection: Connection) -> Iterator[Any]:
+    query = select(event).order_by(event.c.subject, event.c.seq).execution_options(yield_per=2000)
+
+    return iter(connection.execute(query))
+
+
+def _anchored(connection: Connection, flaws: list[Flaw]) -> dict[tuple[str, int], str]:
+    wanted: dict[tuple[str, int], str] = {}
+    previous = ""
+    number = 0
+    for row in connection.execute(select(anchor).order_by(anchor.c.no)):
+        number += 1
+        if row.no != number or _anchor_hash(previous, row.heads) != row.hash:
+            flaws.append(Flaw(f"anchor/{row.no}", row.no, "the anchor was changed, or one before it is missing"))
+        previous, number = row.hash, row.no
+        wanted.update({(subject, seq): digest for subject, seq, digest in msgspec.json.decode(row.heads)})
+
+    return wanted
+
+
+def _check_heads(connection: Connection, heads: Mapping[str, tuple[int, str]]) -> Iterator[Flaw]:
+    found = set()
+    for row in connection.execute(select(refund.c.id, refund.c.version, refund.c.chain)):
+        found.add(row.id)
+        if heads.get(row.id) != (row.version, row.chain):
+            yield Flaw(row.id, row.version, "the refund does not stand where its last event says")
+    for subject in heads:
+        if subject.startswith("rf_") and subject not in found:
+            yield Flaw(subject, heads[subject][0], "the events of a refund that does not exist")
+
+
+def events_count(connection: Connection) -> int:
+    """How many events there are."""
+    return int(connection.execute(select(func.count()).select_from(event)).scalar_one())

@@ -1,0 +1,368 @@
+"""Refund rows: claimed, changed under guard, with their attempts, events, money and outbox in one transaction."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, Integer, Row, Text, and_, insert, or_, select, text, update
+
+from domain.decision import Cause
+from domain.job import canonical
+from domain.outcome import DeclineClass
+from domain.refund import MUTABLE, Refund
+from domain.state import Hold, State
+from ledger.models import attempt, event, lane_predicate, outbox, payment, refund
+from ledger.session import packed, rows
+
+_COLUMNS = tuple(refund.c[spec.name] for spec in fields(Refund))
+_LIST = ", ".join(column.name for column in _COLUMNS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptStart:
+    """The frozen request: what a replay sends, byte for byte. `body` is sealed."""
+
+    no: int
+    handle: str
+    method: str
+    url: str
+    headers: str
+    body: bytes
+    body_hash: str
+    fingerprint: str
+    seen: str | None
+    replay_until: float | None
+    started_at: float
+    worker: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptEnd:
+    """What became of an attempt; `answer` is redacted and sealed."""
+
+    no: int
+    ended_at: float
+    outcome: str
+    http_status: int | None = None
+    answer: bytes | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One guarded step of a refund: it happens only if the row still stands as `before`.
+
+    `type` None: only the clock and the counters move, which is not worth an event or a version. `fenced`: the writer
+    claimed the row, and must still hold that lease.
+    """
+
+    before: Refund
+    after: Refund
+    type: str | None
+    actor: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    start: AttemptStart | None = None
+    end: AttemptEnd | None = None
+    fenced: bool = True
+
+
+def load(row: Row[Any]) -> Refund:
+    """The value of a row of `refund` columns in the order of the dataclass."""
+    values = row._mapping  # noqa: SLF001 - the documented way to read a row by name
+    known = {spec.name: values[spec.name] for spec in fields(Refund)}
+    known["state"] = State(known["state"])
+    known["cause"] = known["cause"] and Cause(known["cause"])
+    known["failure_class"] = known["failure_class"] and DeclineClass(known["failure_class"])
+    for flag in ("resolved", "whole", "holds", "ambiguous", "absent"):
+        known[flag] = bool(known[flag])
+
+    return Refund(**known)
+
+
+def get(connection: Connection, refund_id: str, *, lock: bool = False) -> Refund | None:
+    """One refund; with `lock`, nobody else changes it in this transaction."""
+    query = select(*_COLUMNS).where(refund.c.id == refund_id)
+    row = connection.execute(query.with_for_update() if lock else query).first()
+
+    return None if row is None else load(row)
+
+
+_FREE = """
+    AND NOT EXISTS (SELECT 1 FROM refund h WHERE h.account = r.account AND h.payment_ref = r.payment_ref
+                    AND (h.holds OR h.state = 'unknown') AND h.id <> r.id)
+    AND ((NOT :alone AND r.resolved) OR NOT EXISTS (
+        SELECT 1 FROM refund q WHERE q.account = r.account AND q.payment_ref = r.payment_ref
+        AND q.state = 'queued' AND q.id < r.id AND q.due_at <= :now))
+"""
+
+
+def _claim_statement(lane: str, *, sqlite: bool) -> str:
+    """Claiming is one statement. Its cost does not grow with the table: only the due end of one index is read."""
+    chosen = (
+        f"SELECT r.id FROM refund r WHERE r.account = :account AND {lane_predicate(lane)} AND r.due_at <= :now"
+        f"{_FREE if lane == 'send' else ''} ORDER BY r.due_at LIMIT :limit"
+    )
+    among = f"IN ({chosen})" if sqlite else f"= ANY(ARRAY({chosen} FOR UPDATE OF r SKIP LOCKED))"
+    holds = "holds OR :alone OR NOT resolved" if lane == "send" else "holds"
+
+    return (
+        "UPDATE refund SET due_at = :until, leased_by = :worker, fence = fence + 1, "
+        "lost_leases = lost_leases + CASE WHEN leased_by IS NULL THEN 0 ELSE 1 END, "
+        f"holds = {holds} WHERE id {among} RETURNING {_LIST}"
+    )
+
+
+_CLAIMS = {
+    (lane, sqlite): text(_claim_statement(lane, sqlite=sqlite)).columns(*_COLUMNS)
+    for lane in ("send", "recover", "poll")
+    for sqlite in (True, False)
+}
+
+
+def claim(
+    connection: Connection, lane: str, account: str, *, limit: int, now: float, until: float, worker: str, alone: bool
+) -> list[Refund]:
+    """Lease up to `limit` due rows of a lane until `until`; two claims never get the same row.
+
+    `alone`: the account's provider takes one refund per payment at a time.
+    """
+    sqlite = connection.dialect.name == "sqlite"
+    parameters: dict[str, Any] = {"account": account, "now": now, "limit": limit, "until": until, "worker": worker}
+    if lane == "send":
+        parameters["alone"] = alone
+    claimed = connection.execute(_CLAIMS[lane, sqlite], parameters)
+
+    return sorted(map(load, claimed), key=lambda each: each.id)
+
+
+def give_back(connection: Connection, claimed: Iterable[Refund], now: float) -> None:
+    """End leases without a step: a deployment is not an attempt."""
+    ids = [each.id for each in claimed]
+    fences = {each.id: each.fence for each in claimed}
+    for refund_id in ids:
+        connection.execute(
+            update(refund)
+            .where(refund.c.id == refund_id, refund.c.fence == fences[refund_id], refund.c.leased_by.is_not(None))
+            .values(due_at=now, leased_by=None)
+        )
+
+
+def chained(head: str, subject: str, seq: int, kind: str, at: float, actor: str, data: str) -> str:
+    """The hash of an event, which holds the one before it."""
+    return hashlib.sha256(canonical([head, subject, seq, kind, at, actor, data])).hexdigest()
+
+
+_TYPES: dict[str, Any] = {
+    "id": Text(),
+    "expected_version": Integer(),
+    "expected_fence": Integer(),
+    "next_version": Integer(),
+    "chain": Text(),
+    **{name: refund.c[name].type for name in MUTABLE},
+}
+
+
+def apply(connection: Connection, changes: Sequence[Change]) -> set[str]:
+    """Carry out each change whose refund still stands as expected; answers the ids that won.
+
+    State, attempt, event, money and outbox are one transaction: there is no half of a step.
+    """
+    if not changes:
+        return set()
+    staged = [(change, _event_row(change)) for change in changes]
+    won = _update(connection, staged)
+    kept = [change for change, _ in staged if change.before.id in won]
+    events = [row for change, row in staged if row is not None and change.before.id in won]
+    if events:
+        connection.execute(insert(event), events)
+    _insert_attempts(connection, kept)
+    _move_money(connection, kept)
+    _announce(connection, kept)
+
+    return won
+
+
+def after(change: Change) -> Refund:
+    """The refund as it stands once `change` has won."""
+    row = _event_row(change)
+    if row is None:
+        return change.after
+
+    return replace(change.after, version=change.before.version + 1, chain=row["hash"])
+
+
+def _event_row(change: Change) -> dict[str, Any] | None:
+    if change.type is None:
+        return None
+    before, after = change.before, change.after
+    seq = before.version + 1
+    data = {"from": before.state, "to": after.state, **change.data}
+    encoded = canonical(data).decode()
+    digest = chained(before.chain, before.id, seq, change.type, after.updated_at, change.actor, encoded)
+
+    return {
+        "subject": before.id,
+        "seq": seq,
+        "type": change.type,
+        "at": after.updated_at,
+        "actor": change.actor,
+        "data": encoded,
+        "hash": digest,
+    }
+
+
+def _update(connection: Connection, staged: Sequence[tuple[Change, Mapping[str, Any] | None]]) -> set[str]:
+    values = rows(connection, _TYPES)
+    statement = (
+        update(refund)
+        .values({name: values.c[name] for name in MUTABLE})
+        .values(version=values.c.next_version, chain=values.c.chain)
+        .where(
+            refund.c.id == values.c.id,
+            refund.c.version == values.c.expected_version,
+            or_(values.c.expected_fence.is_(None), refund.c.fence == values.c.expected_fence),
+        )
+        .returning(refund.c.id)
+    )
+    packed_rows = [
+        {
+            "id": change.before.id,
+            "expected_version": change.before.version,
+            "expected_fence": change.before.fence if change.fenced else None,
+            "next_version": change.before.version + (row is not None),
+            "chain": change.before.chain if row is None else row["hash"],
+            **{name: getattr(change.after, name) for name in MUTABLE},
+        }
+        for change, row in staged
+    ]
+
+    return {found for (found,) in connection.execute(statement, packed(packed_rows))}
+
+
+def _insert_attempts(connection: Connection, changes: Sequence[Change]) -> None:
+    started = [
+        {
+            "refund_id": change.before.id,
+            "fence": change.before.fence,
+            **{spec.name: getattr(change.start, spec.name) for spec in fields(AttemptStart)},
+        }
+        for change in changes
+        if change.start is not None
+    ]
+    if started:
+        connection.execute(insert(attempt), started)
+    ended = [
+        {
+            "at_refund": change.before.id,
+            "at_no": change.end.no,
+            **{spec.name: getattr(change.end, spec.name) for spec in fields(AttemptEnd) if spec.name != "no"},
+        }
+        for change in changes
+        if change.end is not None
+    ]
+    if ended:
+        connection.execute(_END_ATTEMPT, ended)
+
+
+_END_ATTEMPT = text(
+    "UPDATE attempt SET ended_at = :ended_at, outcome = :outcome, http_status = :http_status, answer = :answer, "
+    "note = :note WHERE refund_id = :at_refund AND no = :at_no"
+)
+
+
+_MONEY_TYPES = {"account": Text(), "ref": Text(), "reserved": BigInteger(), "refunded": BigInteger()}
+
+
+def _move_money(connection: Connection, changes: Sequence[Change]) -> None:
+    sums: dict[tuple[str, str], list[int]] = {}
+    for change in changes:
+        for each, sign in ((change.before, -1), (change.after, 1)):
+            entry = sums.setdefault((each.account, each.payment_ref), [0, 0])
+            entry[0] += sign * (each.amount or 0) * (each.hold is Hold.RESERVED)
+            entry[1] += sign * (each.amount or 0) * (each.hold is Hold.REFUNDED)
+    sums = {key: entry for key, entry in sums.items() if any(entry)}
+    if not sums:
+        return
+    values = rows(connection, _MONEY_TYPES)
+    total = payment.c.reserved + values.c.reserved + payment.c.refunded + values.c.refunded
+    connection.execute(
+        update(payment)
+        .values(
+            reserved=payment.c.reserved + values.c.reserved,
+            refunded=payment.c.refunded + values.c.refunded,
+            # A fact is always booked; what it takes beyond the captured amount is marked, and shown.
+            over_refunded=or_(payment.c.over_refunded, and_(payment.c.captured.is_not(None), total > payment.c.captured)),
+        )
+        .where(payment.c.account == values.c.account, payment.c.ref == values.c.ref),
+        packed(
+            [
+                {"account": account, "ref": ref, "reserved": reserved, "refunded": refunded}
+                for (account, ref), (reserved, refunded) in sorted(sums.items())
+            ]
+        ),
+    )
+
+
+def _announce(connection: Connection, changes: Sequence[Change]) -> None:
+    told = [
+        {
+            "refund_id": change.before.id,
+            "reference": change.before.reference,
+            "account": change.before.account,
+            "state": change.after.state,
+            "version": change.before.version + 1,
+            "at": change.after.updated_at,
+        }
+        for change in changes
+        if change.after.state is not change.before.state
+    ]
+    if told:
+        connection.execute(insert(outbox), told)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frozen:
+    """A stored attempt, as a replay needs it."""
+
+    no: int
+    handle: str
+    method: str
+    url: str
+    headers: str
+    body: bytes
+    body_hash: str
+    fingerprint: str
+    seen: str | None
+    replay_until: float | None
+
+
+_FROZEN = tuple(attempt.c[spec.name] for spec in fields(Frozen))
+
+
+def last_attempts(connection: Connection, refund_ids: Sequence[str]) -> dict[str, Frozen]:
+    """The newest attempt of each refund."""
+    newest = (
+        select(*_FROZEN, attempt.c.refund_id)
+        .where(attempt.c.refund_id.in_(refund_ids))
+        .order_by(attempt.c.refund_id, attempt.c.no)
+    )
+
+    return {
+        row.refund_id: Frozen(**{spec.name: getattr(row, spec.name) for spec in fields(Frozen)})
+        for row in connection.execute(newest)
+    }
+
+
+def due_lanes(connection: Connection, accounts: Sequence[str], now: float) -> list[tuple[str, str]]:
+    """Which (account, lane) have something due: one index probe each, however much there is."""
+    found = []
+    for lane in ("send", "recover", "poll"):
+        probe = text(
+            f"SELECT 1 FROM refund WHERE account = :account AND {lane_predicate(lane)} AND due_at <= :now LIMIT 1"
+        )
+        for account in accounts:
+            if connection.execute(probe, {"account": account, "now": now}).first() is not None:
+                found.append((account, lane))
+
+    return found

@@ -1,0 +1,109 @@
+"""The socket: one keep-alive connection pool per account and loop, and the one place where its faults are judged.
+
+aiohttp is used directly. The adapter that puts it under httpx maps a connection cut after the request had left to
+`ConnectTimeout`, which would read as "never sent"; here each exception stands on one side or the other.
+"""
+
+from typing import Protocol
+
+import aiohttp
+import httpx
+import yarl
+
+from domain.outcome import NotSent, NotSentReason, Unknown
+
+MAX_ANSWER = 1_048_576
+
+# Raised before the first byte of the request can have left: name resolution, connecting, TLS.
+NEVER_LEFT: tuple[type[BaseException], ...] = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.InvalidURL,
+    aiohttp.ClientProxyConnectionError,
+    aiohttp.ClientHttpProxyError,
+)
+# Anything else may have come after it: no proof of anything.
+MAY_HAVE_LEFT: tuple[type[BaseException], ...] = (aiohttp.ClientError, TimeoutError, OSError, ValueError, EOFError)
+
+Answer = httpx.Response | NotSent | Unknown
+
+
+class Network(Protocol):
+    """Sends one request: a response, or what its absence proves."""
+
+    async def send(self, request: httpx.Request) -> Answer:
+        """Never raises for a fault of the network."""
+
+    async def close(self) -> None:
+        """Close every connection."""
+
+
+class Transport:
+    """HTTP over aiohttp: no redirects, no retries, answers capped at 1 MiB, every phase bounded in time (seconds)."""
+
+    def __init__(self, *, connect_timeout: float, read_timeout: float) -> None:
+        self._timeout = aiohttp.ClientTimeout(
+            total=connect_timeout + read_timeout, sock_connect=connect_timeout, sock_read=read_timeout
+        )
+        self._session: aiohttp.ClientSession | None = None
+
+    async def send(self, request: httpx.Request) -> Answer:
+        try:
+            return await self._exchange(request)
+        except NEVER_LEFT as error:
+            return NotSent(reason=NotSentReason.CONNECTION, detail=_words(error))
+        except MAY_HAVE_LEFT as error:
+            return Unknown(reason=f"no answer: {_words(error)}")
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _exchange(self, request: httpx.Request) -> Answer:
+        async with self._open().request(
+            request.method,
+            yarl.URL(str(request.url), encoded=True),
+            headers=request.headers.multi_items(),
+            data=request.content or None,
+            allow_redirects=False,
+        ) as response:
+            body = await _capped(response)
+            if body is None:
+                return Unknown(reason=f"HTTP {response.status} with more than {MAX_ANSWER} bytes")
+            headers = [(k, v) for k, v in response.headers.items() if k.lower() != "content-encoding"]
+
+            return httpx.Response(response.status, headers=headers, content=body, request=request)
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15.0, ttl_dns_cache=30),
+                timeout=self._timeout,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+                skip_auto_headers=("User-Agent",),
+                trust_env=False,
+            )
+
+        return self._session
+
+
+async def _capped(response: aiohttp.ClientResponse) -> bytes | None:
+    if response.content_length is not None and response.content_length <= MAX_ANSWER:
+        return await response.read()
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > MAX_ANSWER:
+            response.close()
+            return None
+        parts.append(part)
+
+    return b"".join(parts)
+
+
+def _words(error: BaseException) -> str:
+    """What happened, without the URL: it may hold what should not be logged."""
+    return f"{type(error).__name__} {error.strerror}" if isinstance(error, OSError) and error.strerror else type(error).__name__

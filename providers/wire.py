@@ -1,0 +1,116 @@
+"""What every adapter needs to read and write its provider's wire: exact JSON, and the answers that prove nothing."""
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import Any
+
+import httpx
+import msgspec
+
+from domain.outcome import Outcome, Unknown
+from providers.base import Ask, Conversation, Move, Question
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+_decoder = msgspec.json.Decoder(float_hook=Decimal)
+
+# Nothing can be concluded from these, whatever the body says: a proxy may have answered, or the provider half-way.
+AMBIGUOUS_STATUS = frozenset({408, 409, 425, 429}) | frozenset(range(500, 600)) | frozenset(range(300, 400))
+
+
+def post(url: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> httpx.Request:
+    """A POST of exactly these bytes; members that are None are left out, Decimals are written as JSON numbers."""
+    content = _encoder.encode({key: value for key, value in body.items() if value is not None})
+
+    return httpx.Request(
+        "POST", url, content=content, headers={"Content-Type": "application/json", **(headers or {})}
+    )
+
+
+def get(url: str, headers: Mapping[str, str] | None = None, params: Mapping[str, str] | None = None) -> httpx.Request:
+    """A GET."""
+    return httpx.Request("GET", url, headers=dict(headers or {}), params=dict(params) if params else None)
+
+
+def json_object(content: bytes) -> dict[str, Any] | None:
+    """The body as a JSON object with exact decimals, or None if it is anything else."""
+    try:
+        value = _decoder.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+    return value if isinstance(value, dict) else None
+
+
+def text(value: object, limit: int = 255) -> str | None:
+    """A provider's value as a short text of ours; None and containers are None."""
+    if value is None or isinstance(value, (dict, list)):
+        return None
+
+    return str(value)[:limit]
+
+
+def integer(value: object) -> int | None:
+    """An integer that came as a number or as digits; anything else is None."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        return int(value)
+    if isinstance(value, str) and value.strip().lstrip("-").isdigit():
+        return int(value)
+
+    return None
+
+
+def decimal(value: object) -> Decimal | None:
+    """A decimal that came as a number or as text; anything else is None."""
+    if isinstance(value, bool) or not isinstance(value, (int, str, Decimal)):
+        return None
+    try:
+        number = Decimal(value)
+    except ArithmeticError:
+        return None
+
+    return number if number.is_finite() else None
+
+
+def minor(value: object, exponent: int) -> int | None:
+    """A major-unit amount as minor units; a value that does not fit is -1, so that it can match nothing."""
+    number = decimal(value)
+    if number is None:
+        return None
+    scaled = number.scaleb(exponent)
+
+    return int(scaled) if scaled == scaled.to_integral_value() else -1
+
+
+def retry_after(response: httpx.Response) -> float | None:
+    """Seconds of a `Retry-After` header, bounded to an hour; dates and nonsense are None."""
+    value = response.headers.get("retry-after", "")
+
+    return min(float(value), 3600.0) if value.isdigit() else None
+
+
+def unreadable(response: httpx.Response) -> Unknown:
+    """The outcome of an answer that cannot be understood."""
+    kind = response.headers.get("content-type", "no content type").split(";")[0]
+
+    return Unknown(reason=f"HTTP {response.status_code} with an unreadable body ({kind})")
+
+
+def ambiguous(response: httpx.Response) -> Unknown:
+    """The outcome of a status that proves nothing."""
+    return Unknown(reason=f"HTTP {response.status_code}")
+
+
+def drive(conversation: Conversation | Question, answer: Callable[[httpx.Request], httpx.Response]) -> Outcome:
+    """Run a conversation to its end with `answer` as the network: for tests and tools."""
+    response: httpx.Response | None = None
+    while True:
+        try:
+            step: Ask | Move = next(conversation) if response is None else conversation.send(response)
+        except StopIteration as end:
+            outcome: Outcome = end.value
+            return outcome
+        response = answer(step.request)

@@ -1,0 +1,10 @@
+"""The Redis connection: bounded in time, so that a silent server cannot hold anybody."""
+
+import redis
+
+
+def connect(url: str) -> "redis.Redis[bytes]":
+    """A client whose every call ends within seconds."""
+    return redis.Redis.from_url(
+        url, socket_timeout=10, socket_connect_timeout=2, socket_keepalive=True, health_check_interval=25
+    )

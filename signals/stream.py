@@ -1,0 +1,89 @@
+"""The streams: jobs in, refused jobs kept, state changes out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+
+INTAKE = "refundry:intake"
+REJECTED = "refundry:rejected"
+EVENTS = "refundry:events"
+GROUP = "refundry"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One job as it lies in the stream."""
+
+    id: str
+    job: bytes
+    traceparent: str | None
+
+
+class Intake:
+    """The intake stream, read by a consumer group: an entry leaves it only after the ledger has it."""
+
+    def __init__(self, client: "redis.Redis[bytes]", consumer: str) -> None:
+        self._redis = client
+        self._consumer = consumer
+
+    def prepare(self) -> None:
+        """Make stream and group; harmless when they exist. Also after Redis has forgotten them."""
+        try:
+            self._redis.xgroup_create(INTAKE, GROUP, id="0", mkstream=True)
+        except redis.ResponseError as error:
+            if "BUSYGROUP" not in str(error):
+                raise
+
+    def read(self, count: int, *, block: int) -> list[Entry]:
+        """New entries, waiting up to `block` milliseconds for the first."""
+        answer: Any = self._redis.xreadgroup(GROUP, self._consumer, {INTAKE: ">"}, count=count, block=block)
+        return [_entry(number, fields) for _, entries in answer or () for number, fields in entries]
+
+    def mine(self, count: int) -> list[Entry]:
+        """Entries that this consumer read and never acknowledged."""
+        answer: Any = self._redis.xreadgroup(GROUP, self._consumer, {INTAKE: "0"}, count=count)
+        return [_entry(number, fields) for _, entries in answer or () for number, fields in entries if fields]
+
+    def abandoned(self, count: int, *, idle: int) -> list[Entry]:
+        """Entries of consumers that have not answered for `idle` milliseconds; they are ours now."""
+        answer: Any = self._redis.xautoclaim(INTAKE, GROUP, self._consumer, min_idle_time=idle, count=count)
+        return [_entry(number, fields) for number, fields in answer[1] if fields]
+
+    def done(self, ids: Sequence[str], rejected: Sequence[Mapping[str, str | bytes]] = ()) -> None:
+        """Acknowledge and remove what the ledger has committed; keep a copy of what was refused."""
+        if not ids:
+            return
+        with self._redis.pipeline(transaction=True) as pipe:
+            for each in rejected:
+                pipe.xadd(REJECTED, dict(each), maxlen=100_000, approximate=True)
+            pipe.xack(INTAKE, GROUP, *ids)
+            pipe.xdel(INTAKE, *ids)
+            pipe.execute()
+
+    def waiting(self) -> int:
+        """Entries in the stream."""
+        return int(self._redis.xlen(INTAKE))
+
+
+def _entry(number: bytes, fields: Mapping[bytes, bytes]) -> Entry:
+    trace = fields.get(b"traceparent")
+    return Entry(number.decode(), fields.get(b"job", b""), trace.decode("ascii", "replace")[:64] if trace else None)
+
+
+def publish_job(client: "redis.Redis[bytes]", job: bytes, traceparent: str | None = None) -> str:
+    """What any producer does: XADD to the intake stream."""
+    fields: dict[Any, Any] = {"job": job, **({"traceparent": traceparent} if traceparent else {})}
+    number: Any = client.xadd(INTAKE, fields)
+
+    return str(number.decode())
+
+
+def publish_events(client: "redis.Redis[bytes]", changes: Sequence[Mapping[str, Any]], *, max_age: float, now: float) -> None:
+    """Tell the world: one entry per state change, in order; entries older than `max_age` seconds are trimmed."""
+    oldest = int((now - max_age) * 1000)
+    with client.pipeline(transaction=False) as pipe:
+        for change in changes:
+            pipe.xadd(EVENTS, {key: str(value) for key, value in change.items()}, minid=str(oldest), approximate=True)
+        pipe.execute()

@@ -1,0 +1,22 @@
+"""Doorbells as Celery messages."""
+
+import redis
+import structlog
+from kombu.exceptions import OperationalError
+
+from engine.bootstrap import Engine
+from tasks.app import app
+
+log = structlog.get_logger(__name__)
+
+
+def ring(engine: Engine, lane: str, account: str) -> None:
+    """Call a worker to an account's lane, unless one has been called already.
+
+    The ledger has the work: a bell that cannot be rung costs a second, until the next round.
+    """
+    try:
+        if engine.bell is not None and engine.bell.taken(lane, account):
+            app.send_task(f"refunds.{lane}", args=[account], queue=f"refundry.{lane}", retry=False)
+    except (redis.RedisError, OperationalError, OSError) as error:
+        log.warning("bell.unheard", lane=lane, account=account, error=type(error).__name__)

@@ -1,0 +1,58 @@
+"""The tasks. Each is a doorbell: losing one costs a second, doubling one costs a lease check."""
+
+from typing import Any
+
+import msgspec
+
+from engine import tick as rounds
+from engine.inbox import keep, rejection
+from engine.submit import submit as accept
+from tasks.app import app
+from tasks.runtime import runtime
+
+
+@app.task(name="refunds.submit", bind=True, max_retries=0)
+def submit(self: Any, job: dict[str, Any]) -> None:
+    """Accept one refund job from a Celery shop.
+
+    As safe as a Redis list can be, and no safer: between the moment in which a worker takes a message off the list and
+    the moment in which it notes that, the message exists nowhere, and a worker killed there loses it; a Redis that
+    forgets loses it too. Once the ledger has committed the job nothing loses it. A shop that must not lose any sends
+    the job again under the same `reference` until it sees the refund, or uses the intake stream or the HTTP API, which
+    acknowledge only after that commit.
+    """
+    engine = runtime().engine
+    receipt = accept(engine, job, actor="celery", via="celery")
+    if receipt.problem is not None:
+        body = msgspec.json.encode(job)
+        keep(engine, [rejection(engine, body, receipt.problem, f"celery:{self.request.id}")])
+
+
+@app.task(name="refunds.send", max_retries=0)
+def send(account: str) -> None:
+    """Send what is due of an account."""
+    runtime().turn("send", account)
+
+
+@app.task(name="refunds.recover", max_retries=0)
+def recover(account: str) -> None:
+    """Find out about lost answers of an account."""
+    runtime().turn("recover", account)
+
+
+@app.task(name="refunds.poll", max_retries=0)
+def poll(account: str) -> None:
+    """Ask about pending refunds of an account."""
+    runtime().turn("poll", account)
+
+
+@app.task(name="refunds.tick", max_retries=0)
+def tick() -> None:
+    """Ring every account with due work; each second."""
+    rounds.beat(runtime().engine)
+
+
+@app.task(name="refunds.housekeep", max_retries=0)
+def housekeep() -> None:
+    """Expire, anchor, forget; each minute."""
+    rounds.housekeep(runtime().engine)

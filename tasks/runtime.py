@@ -1,0 +1,128 @@
+"""What one worker process keeps between tasks: an event loop, a group writer, a pump for each lane and account."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import uvloop
+
+from config.settings import Settings
+from engine.bootstrap import Engine, bootstrap
+from engine.pump import Pump
+from engine.writer import GroupWriter
+from providers.transport import Transport
+from tasks.app import longest_call
+from tasks.bells import ring
+
+T = TypeVar("T")
+
+
+def engine_with_bells(settings: Settings) -> Engine:
+    """An engine whose doorbells are Celery messages."""
+    engine = bootstrap(settings)
+
+    def bell(lane: str, account: str) -> None:
+        ring(engine, lane, account)
+
+    ringing = replace(engine, ring=bell)
+    # The bell's own debounce lives in the engine it closes over: one connection for both.
+    return ringing
+
+
+class Runtime:
+    """One process's pumps. Conversations outlive the task that started them, so a slow account holds nobody up."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.engine = engine_with_bells(settings)
+        self._writer = GroupWriter(self.engine.ledger)
+        self._transports: dict[str, Transport] = {}
+        self._pumps: dict[tuple[str, str], Pump] = {}
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="pump-loop", daemon=True)
+        self._thread.start()
+
+    def turn(self, lane: str, account: str) -> None:
+        """One slice of a pump; where more is waiting, the bell rings again."""
+        if account not in self.engine.accounts:
+            return
+        if self._run(self._pump_turn(lane, account)):
+            self.engine.ring(lane, account)
+
+    def close(self) -> None:
+        """Claim nothing more, finish what is in flight, write it down, close."""
+        patience = longest_call(list(self.engine.accounts.values()))
+        self._run(self._stop(patience))
+        self._writer.close()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+        self.engine.close()
+
+    async def _pump_turn(self, lane: str, account: str) -> bool:
+        return await self._pump(lane, account).turn()
+
+    def _pump(self, lane: str, account: str) -> Pump:
+        found = self._pumps.get((lane, account))
+        if found is None:
+            found = self._pumps[lane, account] = Pump(
+                lane,
+                self.engine.accounts[account],
+                self.engine,
+                network=self._transport(account),
+                writer=self._writer,
+            )
+
+        return found
+
+    def _transport(self, account: str) -> Transport:
+        configured = self.engine.accounts[account]
+        if account not in self._transports:
+            self._transports[account] = Transport(
+                connect_timeout=configured.connect_timeout, read_timeout=configured.read_timeout
+            )
+
+        return self._transports[account]
+
+    async def _stop(self, patience: float) -> None:
+        await asyncio.gather(*(pump.stop(patience) for pump in self._pumps.values()))
+        await asyncio.gather(*(transport.close() for transport in self._transports.values()))
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+_current: tuple[int, Runtime] | None = None
+_settings: Settings | None = None
+
+
+def prepare(settings: Settings) -> None:
+    """Remember the settings; nothing is opened before the fork."""
+    global _settings  # noqa: PLW0603 - one per process, set by its entry
+    _settings = settings
+
+
+def settings() -> Settings:
+    """The settings of this process."""
+    if _settings is None:
+        raise RuntimeError("the worker's entry has not prepared its settings")
+
+    return _settings
+
+
+def runtime() -> Runtime:
+    """This process's runtime, built on first use: a forked child never shares its parent's."""
+    global _current  # noqa: PLW0603
+    if _current is None or _current[0] != os.getpid():
+        _current = os.getpid(), Runtime(settings())
+
+    return _current[1]
+
+
+def close() -> None:
+    """Close this process's runtime, if it has one."""
+    global _current  # noqa: PLW0603
+    if _current is not None and _current[0] == os.getpid():
+        _current[1].close()
+        _current = None
