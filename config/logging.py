@@ -9,8 +9,9 @@ from structlog.typing import Processor
 
 from config.redaction import redact
 
-#: These bring handlers of their own or say something for every request.
+#: These bring handlers and levels of their own.
 _TAKEN_OVER = ("celery", "celery.task", "celery.redirected", "uvicorn", "uvicorn.error", "uvicorn.access")
+#: These say something for every request.
 _QUIET = ("httpx", "httpcore", "aiohttp.access", "asyncio", "kombu", "amqp")
 
 
@@ -70,5 +71,6 @@ def _configure_standard_library(level: str, handler: logging.Handler) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = True
+        logger.setLevel(logging.NOTSET)
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -6,8 +6,8 @@ from enum import StrEnum
 from domain.outcome import (
     NO_FACTS,
     Absent,
-    Declined,
     DeclineClass,
+    Declined,
     Facts,
     NotSent,
     NotSentReason,
@@ -223,9 +223,7 @@ def _declined(case: Case, outcome: Declined, now: float, policy: Policy, jitter:
         return _still_unknown(case, now, policy, jitter, note=f"declined ({outcome.code}) after a lost answer")
     failure = Failure(code=outcome.code, kind=outcome.kind, message=outcome.message)
     if outcome.kind is DeclineClass.FIXABLE:
-        return _review(
-            case, Cause.FIXABLE_DECLINE, now, policy, facts=outcome.facts, failure=failure, ambiguous=False
-        )
+        return _review(case, Cause.FIXABLE_DECLINE, now, policy, facts=outcome.facts, failure=failure, ambiguous=False)
 
     return Decision(
         state=State.FAILED,
@@ -268,8 +266,10 @@ def _not_sent(case: Case, outcome: NotSent, now: float, policy: Policy, jitter: 
 
 def _absent(case: Case, now: float, policy: Policy, jitter: float) -> Decision:
     if case.state in (State.PENDING, State.REVIEW):
-        return _pending(case, NO_FACTS, now, policy) if case.state is State.PENDING else _stay(
-            case, now + policy.review_poll
+        return (
+            _pending(case, NO_FACTS, now, policy)
+            if case.state is State.PENDING
+            else _stay(case, now + policy.review_poll)
         )
     counts_from = absence_counts_from(policy, case.last_send_end)
     if now < counts_from:

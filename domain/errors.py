@@ -1,14 +1,14 @@
 """What callers can get wrong.
 
-    RefundError
-    ├── InvalidMoney        an amount or a currency that cannot be
-    ├── InvalidJob          a job refused at the door; carries one FieldError per fault
-    ├── Refused             a rule says no (over the cap, wrong state); carries a stable code
-    │   ├── Conflict        something else already stands there (same reference, other content)
-    │   ├── NotFound        no such refund, account, request
-    │   └── Forbidden       the actor lacks the role, or is the requester
-    ├── IllegalMove         a state change that the table does not allow: a defect, never an answer
-    └── ConfigurationError  settings that cannot work
+RefundError
+├── InvalidMoney        an amount or a currency that cannot be
+├── InvalidJob          a job refused at the door; carries one FieldError per fault
+├── Refused             a rule says no (over the cap, wrong state); carries a stable code
+│   ├── Conflict        something else already stands there (same reference, other content)
+│   ├── NotFound        no such refund, account, request
+│   └── Forbidden       the actor lacks the role, or is the requester
+├── IllegalMove         a state change that the table does not allow: a defect, never an answer
+└── ConfigurationError  settings that cannot work
 """
 
 from dataclasses import dataclass

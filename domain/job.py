@@ -1,6 +1,7 @@
 """A refund job as a shop hands it in: its fields, their rules, and when two jobs are the same."""
 
 import hashlib
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -11,6 +12,9 @@ from domain.errors import FieldError, InvalidJob, InvalidMoney
 from domain.money import MAX_MINOR, exponent
 
 MAX_BYTES = 1_048_576
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+MAX_METADATA = 50
 
 Reason = Literal["requested_by_customer", "duplicate", "fraudulent", "other"]
 
@@ -25,7 +29,7 @@ def _currency(value: str) -> str:
 
 
 def _printable(value: str) -> str:
-    if any(ord(character) < 32 and character not in "\t\n\r" or ord(character) == 127 for character in value):
+    if _CONTROL.search(value):
         raise ValueError("control characters are not allowed")
 
     return value
@@ -35,9 +39,17 @@ Currency = Annotated[str, Field(min_length=3, max_length=3), AfterValidator(_cur
 Minor = Annotated[int, Field(gt=0, le=MAX_MINOR)]
 
 
-def Text(length: int, least: int = 0) -> Any:  # noqa: N802 - reads as a type in the fields below
-    """A text of `least` to `length` characters without control characters."""
-    return Annotated[str, Field(min_length=least, max_length=length), AfterValidator(_printable)]
+# Texts up to so many characters, without control characters; `Some…` are not empty.
+Text32 = Annotated[str, Field(max_length=32), AfterValidator(_printable)]
+Text64 = Annotated[str, Field(max_length=64), AfterValidator(_printable)]
+Text128 = Annotated[str, Field(max_length=128), AfterValidator(_printable)]
+Text255 = Annotated[str, Field(max_length=255), AfterValidator(_printable)]
+Text500 = Annotated[str, Field(max_length=500), AfterValidator(_printable)]
+Some40 = Annotated[str, Field(min_length=1, max_length=40), AfterValidator(_printable)]
+Some50 = Annotated[str, Field(min_length=1, max_length=50), AfterValidator(_printable)]
+Some64 = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable)]
+Some128 = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_printable)]
+Some255 = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_printable)]
 
 
 class _Part(BaseModel):
@@ -47,12 +59,12 @@ class _Part(BaseModel):
 class Payment(_Part):
     """What was paid, as the provider knows it. `amount`: what was captured, in minor units."""
 
-    id: Text(128, 1) | None = None
-    order_id: Text(128, 1) | None = None
-    capture_id: Text(64, 1) | None = None
+    id: Some128 | None = None
+    order_id: Some128 | None = None
+    capture_id: Some64 | None = None
     amount: Minor | None = None
     currency: Currency | None = None
-    method: Text(64, 1) | None = None
+    method: Some64 | None = None
 
     @model_validator(mode="after")
     def _named(self) -> "Payment":
@@ -66,32 +78,32 @@ class Payment(_Part):
 class Item(_Part):
     """A line of the order that comes back."""
 
-    id: Text(128, 1)
+    id: Some128
     quantity: Annotated[int, Field(gt=0, le=999)] = 1
 
 
 class Address(_Part):
     """A postal address."""
 
-    street: Text(255) | None = None
-    street_number: Text(32) | None = None
-    house_number: Text(32) | None = None
-    house_extension: Text(32) | None = None
-    city: Text(128) | None = None
-    zip_code: Text(32) | None = None
-    state: Text(64) | None = None
+    street: Text255 | None = None
+    street_number: Text32 | None = None
+    house_number: Text32 | None = None
+    house_extension: Text32 | None = None
+    city: Text128 | None = None
+    zip_code: Text32 | None = None
+    state: Text64 | None = None
     country: Annotated[str, Field(pattern="^[A-Z]{2}$")] | None = None
 
 
 class Customer(_Part):
     """Who gets the money back; encrypted at rest."""
 
-    reference: Text(128) | None = None
+    reference: Text128 | None = None
     email: Annotated[str, Field(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
-    first_name: Text(128) | None = None
-    last_name: Text(128) | None = None
-    phone: Text(32) | None = None
-    document: Text(64) | None = None
+    first_name: Text128 | None = None
+    last_name: Text128 | None = None
+    phone: Text32 | None = None
+    document: Text64 | None = None
     country: Annotated[str, Field(pattern="^[A-Z]{2}$")] | None = None
     address: Address | None = None
 
@@ -99,38 +111,38 @@ class Customer(_Part):
 class BankAccount(_Part):
     """Where a bank transfer goes; encrypted at rest."""
 
-    account_number: Text(64) | None = None
+    account_number: Text64 | None = None
     iban: Annotated[str, Field(pattern=r"^[A-Z]{2}[0-9]{2}[A-Za-z0-9]{10,30}$")] | None = None
     bic: Annotated[str, Field(pattern=r"^[A-Z0-9]{8}([A-Z0-9]{3})?$")] | None = None
-    bank_name: Text(128) | None = None
-    bank_code: Text(32) | None = None
-    branch: Text(64) | None = None
-    agency_code: Text(32) | None = None
-    sort_code: Text(32) | None = None
-    account_type: Text(32) | None = None
-    holder_document: Text(64) | None = None
+    bank_name: Text128 | None = None
+    bank_code: Text32 | None = None
+    branch: Text64 | None = None
+    agency_code: Text32 | None = None
+    sort_code: Text32 | None = None
+    account_type: Text32 | None = None
+    holder_document: Text64 | None = None
     address: Address | None = None
 
 
 class RefundJob(_Part):
     """One refund to be made. Amounts in minor units; `amount` None: everything not yet refunded."""
 
-    reference: Text(64, 1)
+    reference: Some64
     account: Annotated[str, Field(min_length=1, max_length=63)]
     payment: Payment
     amount: Minor | None = None
     currency: Currency | None = None
     reason: Reason = "requested_by_customer"
-    description: Text(255) | None = None
+    description: Text255 | None = None
     items: Annotated[tuple[Item, ...], Field(max_length=200, strict=False)] = ()
     customer: Customer = Customer()
     bank_account: BankAccount = BankAccount()
-    statement_descriptor: Text(255, 1) | None = None
-    originator_reference: Text(50, 1) | None = None
-    custom_references: Annotated[tuple[Text(255, 1), ...], Field(max_length=3, strict=False)] = ()
+    statement_descriptor: Some255 | None = None
+    originator_reference: Some50 | None = None
+    custom_references: Annotated[tuple[Some255, ...], Field(max_length=3, strict=False)] = ()
     not_before: Annotated[AwareDatetime, Field(strict=False)] | None = None
     expect_refundable: Annotated[int, Field(ge=0, le=MAX_MINOR)] | None = None
-    metadata: dict[Text(40, 1), Text(500)] = {}
+    metadata: dict[Some40, Text500] = {}
 
     @model_validator(mode="after")
     def _consistent(self) -> "RefundJob":
@@ -140,7 +152,7 @@ class RefundJob(_Part):
             raise ValueError(f"currency: {self.currency} is not the payment's {self.payment.currency}")
         if self.amount is not None and self.payment.amount is not None and self.amount > self.payment.amount:
             raise ValueError(f"amount: {self.amount} is more than the payment's {self.payment.amount}")
-        if len(self.metadata) > 50:
+        if len(self.metadata) > MAX_METADATA:
             raise ValueError("metadata: at most 50 keys")
         return self
 
@@ -184,7 +196,9 @@ def parse(body: bytes | str | dict[str, Any]) -> RefundJob:
     try:
         data = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidJob(FieldError("#", f"not JSON: {str(error)[:200]}", "malformed-json"), code="malformed-json") from None
+        raise InvalidJob(
+            FieldError("#", f"not JSON: {str(error)[:200]}", "malformed-json"), code="malformed-json"
+        ) from None
     if not isinstance(data, dict):
         raise InvalidJob(FieldError("#", "a job is a JSON object"))
 

@@ -20,9 +20,7 @@ _TWO = (
 )
 
 EXPONENTS: dict[str, int] = {
-    code: digits
-    for codes, digits in ((_ZERO, 0), (_TWO, 2), (_THREE, 3), (_FOUR, 4))
-    for code in codes.split()
+    code: digits for codes, digits in ((_ZERO, 0), (_TWO, 2), (_THREE, 3), (_FOUR, 4)) for code in codes.split()
 }
 
 MAX_MINOR = 10**15

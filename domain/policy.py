@@ -35,7 +35,7 @@ class Policy:
 
 def backoff(policy: Policy, tries: int, jitter: float) -> float:
     """Full jitter: `jitter` in [0, 1) of the exponential step, at least a tenth of the base."""
-    step = min(policy.backoff_cap, policy.backoff_base * 2 ** min(max(tries - 1, 0), 30))
+    step = min(policy.backoff_cap, policy.backoff_base * 2.0 ** min(max(tries - 1, 0), 30))
 
     return max(policy.backoff_base / 10, step * jitter)
 

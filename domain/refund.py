@@ -154,7 +154,8 @@ def moved(refund: Refund, state: State, now: float, **changes: Any) -> Refund:
     final = {"final_at": now if state in FINAL else None} if state is not refund.state else {}
 
     return replace(
-        refund, **{"state": state, "leased_by": None, "lost_leases": 0, "updated_at": now, **entered, **final, **changes}
+        refund,
+        **{"state": state, "leased_by": None, "lost_leases": 0, "updated_at": now, **entered, **final, **changes},
     )
 
 

@@ -29,7 +29,7 @@ def silent(_lane: str, _account: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """Everything a use case needs, built once per process. `ring(lane, account)` calls a worker; `clock` is epoch time."""
+    """What a use case needs, built once per process. `ring(lane, account)` calls a worker; `clock` is epoch time."""
 
     settings: Settings
     ledger: Ledger
@@ -40,7 +40,7 @@ class Engine:
     worker: str = field(default_factory=lambda: f"{socket.gethostname()}:{os.getpid()}")
 
     @cached_property
-    def redis(self) -> "redis.Redis[bytes] | None":
+    def redis(self) -> "redis.Redis | None":
         """The Redis connection; None where no server is configured."""
         url = self.settings.redis.url
 
@@ -61,9 +61,7 @@ class Engine:
         try:
             return self.accounts[name]
         except KeyError:
-            raise InvalidJob(
-                FieldError("#/account", f"there is no account {name[:63]!r}", "unknown-account")
-            ) from None
+            raise InvalidJob(FieldError("#/account", f"there is no account {name[:63]!r}", "unknown-account")) from None
 
     def close(self) -> None:
         """Close every connection."""
@@ -79,7 +77,9 @@ def bootstrap(settings: Settings, *, ring: Ring = silent, pool_size: int = 5) ->
     return Engine(
         settings=settings,
         ledger=Ledger(settings.database.url, pool_size=pool_size),
-        vault=Vault([key.get_secret_value() for key in security.encryption_keys], security.index_key.get_secret_value()),
+        vault=Vault(
+            [key.get_secret_value() for key in security.encryption_keys], security.index_key.get_secret_value()
+        ),
         accounts=build_accounts(settings.accounts),
         ring=ring,
     )
@@ -107,7 +107,7 @@ def build_account(name: str, settings: AccountSettings) -> Account:
     connect_timeout = settings.connect_timeout or capabilities.connect_timeout
     read_timeout = settings.read_timeout or capabilities.read_timeout
     policy = default_policy(capabilities, connect_timeout=connect_timeout, read_timeout=read_timeout)
-    changed = {
+    changed: dict[str, Any] = {
         "lease": settings.lease,
         "poll_schedule": settings.poll_schedule,
         "poll_horizon": settings.poll_horizon,
@@ -148,7 +148,7 @@ def _options(settings: AccountSettings) -> dict[str, Any]:
 def _limit(settings: AccountSettings, documented: float | None) -> Limit:
     given = settings.breaker
     rate = settings.rate_limit.per_second if settings.rate_limit else documented
-    changed = {
+    changed: dict[str, Any] = {
         "concurrency": settings.concurrency,
         "failures": given.failures,
         "window": given.window,

@@ -20,7 +20,7 @@ import structlog
 from sqlalchemy import Connection
 
 from domain.decision import Call, Case, Cause, Decision, Step, decide, plan_recovery
-from domain.outcome import Absent, Declined, NotSent, NotSentReason, Outcome, Pending, Succeeded, Unknown
+from domain.outcome import Declined, NotSent, NotSentReason, Outcome, Pending, Succeeded, Unknown
 from domain.policy import replay_until
 from domain.refund import Refund, decided, holds_payment, moved
 from domain.state import FINAL, State
@@ -36,7 +36,7 @@ from ledger.accounts import switch
 from ledger.refunds import AttemptEnd, AttemptStart, Change, Frozen
 from providers.base import Ask, Conversation, Health, Move, Question
 from providers.transport import Network
-from signals.limits import Breaker
+from signals.limits import Admission, Breaker
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +57,7 @@ class _Sent:
 _FAULTS = (NotSentReason.CONNECTION, NotSentReason.ASK_FAILED)
 
 
-class LeaseLost(Exception):  # noqa: N818 - a turn of events, not a fault
+class LeaseLost(Exception):
     """Somebody else has taken this refund over: leave it to them."""
 
 
@@ -89,8 +89,8 @@ class Pump:
         self._flying: set[asyncio.Task[None]] = set()
         self._good = 0
         self._bad = 0
-        self._unused = 0
         self._stopping = False
+        self._settling: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
 
     # -- the slice ---------------------------------------------------------------------------------------------------
@@ -107,11 +107,13 @@ class Pump:
         while not self._stopping:
             room = self._window - len(self._flying)
             if room < max(1, self._window // 4):
-                await asyncio.wait(self._flying, timeout=max(0.0, until - self._monotonic()), return_when="FIRST_COMPLETED")
+                await asyncio.wait(
+                    self._flying, timeout=max(0.0, until - self._monotonic()), return_when="FIRST_COMPLETED"
+                )
                 if self._monotonic() >= until:
                     return True
                 continue
-            claimed, breaker = await self._blocking(self._claim, room, not looked_again)
+            claimed, breaker = await self._blocking(self._claim, room, hold=not looked_again)
             if breaker is Breaker.HALF_OPEN and self.lane == "send" and await self._probe():
                 continue
             for refund, frozen in claimed:
@@ -138,7 +140,16 @@ class Pump:
     def _start(self, refund: Refund, frozen: Frozen | None) -> None:
         task = asyncio.get_running_loop().create_task(self._step(refund, frozen))
         self._flying.add(task)
-        task.add_done_callback(self._flying.discard)
+        task.add_done_callback(self._landed)
+
+    def _landed(self, task: asyncio.Task[None]) -> None:
+        self._flying.discard(task)
+        if not self._flying and not self._turn.locked() and not self._stopping:
+            # The last one of a turn that is over: its place in the shared limits is given back.
+            self._settling = asyncio.get_running_loop().create_task(self._settle())
+
+    async def _settle(self) -> None:
+        await self._blocking(lambda: self._admit(want=0))
 
     async def stop(self, patience: float) -> None:
         """Claim nothing more; give what is in flight `patience` seconds, then leave it to its leases."""
@@ -155,26 +166,31 @@ class Pump:
 
     # -- claiming ----------------------------------------------------------------------------------------------------
 
-    def _claim(self, room: int, hold: bool) -> tuple[list[tuple[Refund, Frozen | None]], Breaker]:
+    def _claim(self, room: int, *, hold: bool) -> tuple[list[tuple[Refund, Frozen | None]], Breaker]:
         """Blocking: ask the limits, then claim. Pause and breaker stop first sendings only."""
         engine, account = self.engine, self.account
         if engine.bell is not None:
             engine.bell.hold(self.lane, account.name) if hold else engine.bell.free(self.lane, account.name)
         self._report()
-        admission = engine.limits.admit(
-            account.name,
-            account.limit,
-            in_flight=len(self._flying),
-            want=room,
-            unused=self._unused,
-            lane=self.lane,
-        )
-        self._unused = 0
+        admission = self._admit(want=room)
         granted = self._allowed(admission.granted, admission.breaker)
         claimed = engine.ledger.run(lambda connection: self._claim_rows(connection, granted)) if granted else []
-        self._unused = admission.granted - len(claimed)
+        unused = admission.granted - len(claimed)
+        if unused:
+            # Places and tokens that nobody takes belong to the other workers at once.
+            self._admit(want=0, unused=unused, taken=len(claimed))
 
         return claimed, admission.breaker
+
+    def _admit(self, *, want: int, unused: int = 0, taken: int = 0) -> Admission:
+        return self.engine.limits.admit(
+            self.account.name,
+            self.account.limit,
+            in_flight=len(self._flying) + taken,
+            want=want,
+            unused=unused,
+            lane=self.lane,
+        )
 
     def _allowed(self, granted: int, breaker: Breaker) -> int:
         if breaker is Breaker.CLOSED:
@@ -523,7 +539,9 @@ class Pump:
         start: AttemptStart | None = None,
         end: AttemptEnd | None = None,
     ) -> Refund:
-        change = Change(before=before, after=after, type=kind, actor=self.engine.worker, data=data, start=start, end=end)
+        change = Change(
+            before=before, after=after, type=kind, actor=self.engine.worker, data=data, start=start, end=end
+        )
         if not await self._execute(change):
             raise LeaseLost
 
@@ -673,7 +691,9 @@ def announce(refund: Refund, decision: Decision) -> None:
         log.warning("refund.review", refund_id=refund.id, account=refund.account, cause=decision.cause)
 
 
-def bring_evidence(engine: Engine, account: Account, refund_id: str, outcome: Outcome, *, actor: str | None = None) -> bool:
+def bring_evidence(
+    engine: Engine, account: Account, refund_id: str, outcome: Outcome, *, actor: str | None = None
+) -> bool:
     """Book what a provider has said about a refund that others may have moved meanwhile; True when it changed it."""
     if not isinstance(outcome, (Succeeded, Pending)) and not (isinstance(outcome, Declined) and outcome.own_record):
         return False

@@ -10,7 +10,7 @@ from signals.stream import publish_events
 MOST = 1000
 
 
-def relay(engine: Engine, client: "redis.Redis[bytes]") -> int:
+def relay(engine: Engine, client: "redis.Redis") -> int:
     """Publish what waits; an entry leaves the outbox only after Redis has it. Answers how many."""
 
     def work(connection: Connection) -> int:

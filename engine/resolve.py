@@ -9,7 +9,7 @@ import msgspec
 import structlog
 from sqlalchemy import Connection
 
-from domain.outcome import Declined, DeclineClass, NotSent, NotSentReason, Outcome
+from domain.outcome import DeclineClass, Declined, NotSent, NotSentReason, Outcome
 from domain.refund import Refund
 from engine.account import Account
 from engine.bootstrap import Engine

@@ -207,7 +207,7 @@ def _hashes(engine: Engine, job: RefundJob) -> dict[str, str | None]:
     }
 
 
-class _DryRun(Exception):  # noqa: N818 - not an error: it undoes the rehearsal
+class _DryRun(Exception):
     def __init__(self, admissions: list[Admission]) -> None:
         self.admissions = admissions
 
@@ -290,7 +290,9 @@ def _conflict(engine: Engine, candidate: Candidate, earlier: Refund | None) -> C
         "reference-conflict",
         f"reference {candidate.refund.reference!r} is already used by {earlier.id if earlier else 'another refund'} "
         f"with another content: {named}",
-        errors=tuple(FieldError(pointer, "differs from the accepted job", "reference-conflict") for pointer in pointers),
+        errors=tuple(
+            FieldError(pointer, "differs from the accepted job", "reference-conflict") for pointer in pointers
+        ),
     )
 
 

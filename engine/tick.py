@@ -56,7 +56,12 @@ def _expire(connection: Connection, engine: Engine) -> None:
         if not approvals.close(connection, request, status="expired", actor="system", now=now):
             continue
         journal.append(
-            connection, f"approval/{request.id}", "approval.expired", actor="system", now=now, data={"kind": request.kind}
+            connection,
+            f"approval/{request.id}",
+            "approval.expired",
+            actor="system",
+            now=now,
+            data={"kind": request.kind},
         )
         refund = refunds.get(connection, request.refund_id, lock=True)
         if request.kind == SEND and refund is not None and refund.state is State.AWAITING_APPROVAL:

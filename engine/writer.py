@@ -57,6 +57,7 @@ class GroupWriter:
         self._thread.start()
 
     def execute(self, change: Change) -> "Future[bool]":
+        """See `Writer`."""
         future: Future[bool] = Future()
         self._queue.put(_Queued(change, future))
 

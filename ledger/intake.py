@@ -71,7 +71,7 @@ Key = tuple[str, str]
 
 
 def accept(connection: Connection, candidates: Sequence[Candidate]) -> list[Admission]:
-    """Admit each candidate, or say why not, in order. Concurrent callers with the same reference wait for each other."""
+    """Admit each candidate, or say why not, in order. Concurrent callers of one reference wait for each other."""
     firsts: dict[Key, Candidate] = {}
     for candidate in candidates:
         firsts.setdefault(_key(candidate), candidate)
@@ -152,9 +152,7 @@ def _lock_payments(connection: Connection, candidates: Sequence[Candidate]) -> d
     )
     found = connection.execute(query, packed([{"account": account, "ref": ref} for (account, ref), _ in wanted]))
 
-    return {
-        (row.account, row.ref): _Purse(row.currency, row.captured, row.reserved + row.refunded) for row in found
-    }
+    return {(row.account, row.ref): _Purse(row.currency, row.captured, row.reserved + row.refunded) for row in found}
 
 
 def _judge(candidate: Candidate, purse: _Purse) -> Admission:
@@ -198,9 +196,7 @@ def _insert(connection: Connection, candidates: Sequence[Candidate]) -> set[str]
     staged = [_created(candidate) for candidate in candidates]
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     statement = (
-        dialect.insert(refund)
-        .on_conflict_do_nothing(index_elements=["account", "reference"])
-        .returning(refund.c.id)
+        dialect.insert(refund).on_conflict_do_nothing(index_elements=["account", "reference"]).returning(refund.c.id)
     )
     created = {found for (found,) in connection.execute(statement, [row for row, _ in staged])}
     events = [told for row, told in staged if row["id"] in created]
@@ -252,7 +248,7 @@ def _created(candidate: Candidate) -> tuple[dict[str, Any], dict[str, Any]]:
     return {**row, **candidate.hashes, "content_hash": candidate.content_hash, "chain": head, "version": 1}, told
 
 
-_RESERVE_TYPES = {
+_RESERVE_TYPES: dict[str, Any] = {
     "account": Text(),
     "ref": Text(),
     "amount": BigInteger(),

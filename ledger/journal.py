@@ -16,9 +16,7 @@ from ledger.refunds import chained
 MARGIN = 600.0
 
 
-def append(
-    connection: Connection, subject: str, kind: str, *, actor: str, now: float, data: Mapping[str, Any]
-) -> None:
+def append(connection: Connection, subject: str, kind: str, *, actor: str, now: float, data: Mapping[str, Any]) -> None:
     """One event of a subject that is no refund (an account, a user, a request): few, so the head is read."""
     last = connection.execute(
         select(event.c.seq, event.c.hash).where(event.c.subject == subject).order_by(event.c.seq.desc()).limit(1)
@@ -68,7 +66,10 @@ def cast_anchor(connection: Connection, now: float) -> int:
     encoded = msgspec.json.encode(heads).decode()
     connection.execute(
         insert(anchor).values(
-            no=(last.no + 1) if last else 1, at=now, heads=encoded, hash=_anchor_hash(last.hash if last else "", encoded)
+            no=(last.no + 1) if last else 1,
+            at=now,
+            heads=encoded,
+            hash=_anchor_hash(last.hash if last else "", encoded),
         )
     )
 

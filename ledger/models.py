@@ -157,10 +157,30 @@ Index(
 )
 Index("ix_refund_payment", refund.c.account, refund.c.payment_ref)
 Index("ix_refund_handle", refund.c.account, refund.c.handle)
-Index("ix_refund_state", refund.c.state, refund.c.id, postgresql_where=text("final_at IS NULL"), sqlite_where=text("final_at IS NULL"))
+Index(
+    "ix_refund_state",
+    refund.c.state,
+    refund.c.id,
+    postgresql_where=text("final_at IS NULL"),
+    sqlite_where=text("final_at IS NULL"),
+)
 Index("ix_refund_updated", refund.c.updated_at)
-for _column in ("reference", "payment_id", "order_id", "provider_refund_id", "email_hash", "name_hash", "last_name_hash", "customer_hash"):
-    Index(f"ix_refund_search_{_column}", refund.c[_column], postgresql_where=text(f"{_column} IS NOT NULL"), sqlite_where=text(f"{_column} IS NOT NULL"))
+for _column in (
+    "reference",
+    "payment_id",
+    "order_id",
+    "provider_refund_id",
+    "email_hash",
+    "name_hash",
+    "last_name_hash",
+    "customer_hash",
+):
+    Index(
+        f"ix_refund_search_{_column}",
+        refund.c[_column],
+        postgresql_where=text(f"{_column} IS NOT NULL"),
+        sqlite_where=text(f"{_column} IS NOT NULL"),
+    )
 
 attempt = Table(
     "attempt",
@@ -236,7 +256,12 @@ rejected = Table(
     Column("closed_reason", String(512)),
     UniqueConstraint("source"),
 )
-Index("ix_rejected_open", rejected.c.at, postgresql_where=text("closed_at IS NULL"), sqlite_where=text("closed_at IS NULL"))
+Index(
+    "ix_rejected_open",
+    rejected.c.at,
+    postgresql_where=text("closed_at IS NULL"),
+    sqlite_where=text("closed_at IS NULL"),
+)
 
 account = Table(
     "account",

@@ -74,7 +74,7 @@ def resolve(
         {"account": refund.account, "ref": payment_ref, "now": now},
     )
     purse = standing(connection, refund.account, payment_ref, lock=True)
-    assert purse is not None  # noqa: S101 - inserted above
+    assert purse is not None
     known = purse.currency or currency
     if known and refund.currency and known != refund.currency:
         return Obstacle.CURRENCY, f"the payment is in {known}"

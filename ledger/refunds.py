@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Integer, Row, Text, and_, insert, or_, select, text, update
+from sqlalchemy import BigInteger, Connection, Integer, Text, and_, insert, or_, select, text, update
 
 from domain.decision import Cause
 from domain.job import canonical
@@ -67,7 +67,7 @@ class Change:
     fenced: bool = True
 
 
-def load(row: Row[Any]) -> Refund:
+def load(row: Any) -> Refund:
     """The value of a row of `refund` columns in the order of the dataclass."""
     values = row._mapping  # noqa: SLF001 - the documented way to read a row by name
     known = {spec.name: values[spec.name] for spec in fields(Refund)}
@@ -271,7 +271,7 @@ _END_ATTEMPT = text(
 )
 
 
-_MONEY_TYPES = {"account": Text(), "ref": Text(), "reserved": BigInteger(), "refunded": BigInteger()}
+_MONEY_TYPES: dict[str, Any] = {"account": Text(), "ref": Text(), "reserved": BigInteger(), "refunded": BigInteger()}
 
 
 def _move_money(connection: Connection, changes: Sequence[Change]) -> None:
@@ -292,7 +292,9 @@ def _move_money(connection: Connection, changes: Sequence[Change]) -> None:
             reserved=payment.c.reserved + values.c.reserved,
             refunded=payment.c.refunded + values.c.refunded,
             # A fact is always booked; what it takes beyond the captured amount is marked, and shown.
-            over_refunded=or_(payment.c.over_refunded, and_(payment.c.captured.is_not(None), total > payment.c.captured)),
+            over_refunded=or_(
+                payment.c.over_refunded, and_(payment.c.captured.is_not(None), total > payment.c.captured)
+            ),
         )
         .where(payment.c.account == values.c.account, payment.c.ref == values.c.ref),
         packed(
@@ -354,15 +356,17 @@ def last_attempts(connection: Connection, refund_ids: Sequence[str]) -> dict[str
     }
 
 
+_PROBES = {
+    lane: text(f"SELECT 1 FROM refund WHERE account = :account AND {lane_predicate(lane)} AND due_at <= :now LIMIT 1")
+    for lane in ("send", "recover", "poll")
+}
+
+
 def due_lanes(connection: Connection, accounts: Sequence[str], now: float) -> list[tuple[str, str]]:
     """Which (account, lane) have something due: one index probe each, however much there is."""
-    found = []
-    for lane in ("send", "recover", "poll"):
-        probe = text(
-            f"SELECT 1 FROM refund WHERE account = :account AND {lane_predicate(lane)} AND due_at <= :now LIMIT 1"
-        )
-        for account in accounts:
-            if connection.execute(probe, {"account": account, "now": now}).first() is not None:
-                found.append((account, lane))
-
-    return found
+    return [
+        (account, lane)
+        for lane, probe in _PROBES.items()
+        for account in accounts
+        if connection.execute(probe, {"account": account, "now": now}).first() is not None
+    ]

@@ -13,7 +13,8 @@ def beat(connection: Connection, name: str, kind: str, now: float, details: Mapp
     """Say that `name` lives."""
     connection.execute(
         text(
-            "INSERT INTO heartbeat (name, kind, started_at, beat_at, details) VALUES (:name, :kind, :now, :now, :details) "
+            "INSERT INTO heartbeat (name, kind, started_at, beat_at, details) "
+            "VALUES (:name, :kind, :now, :now, :details) "
             "ON CONFLICT (name) DO UPDATE SET beat_at = :now, details = :details"
         ),
         {"name": name, "kind": kind, "now": now, "details": msgspec.json.encode(details).decode()},

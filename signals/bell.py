@@ -8,7 +8,7 @@ _HELD = 1000
 class Bell:
     """Debounces doorbells. Whoever gets `taken()` sends the message; a pump that is looking `hold`s the bell."""
 
-    def __init__(self, client: "redis.Redis[bytes]") -> None:
+    def __init__(self, client: "redis.Redis") -> None:
         self._redis = client
 
     def taken(self, lane: str, account: str) -> bool:

@@ -104,7 +104,7 @@ class Limits:
 
     def __init__(
         self,
-        client: "redis.Redis[bytes] | None",
+        client: "redis.Redis | None",
         worker: str,
         *,
         share: int = 4,
@@ -116,7 +116,9 @@ class Limits:
         self._admit = client.register_script(_ADMIT) if client is not None else None
         self._report = client.register_script(_REPORT) if client is not None else None
 
-    def admit(self, account: str, limit: Limit, *, in_flight: int, want: int, unused: int = 0, lane: str = "send") -> Admission:
+    def admit(
+        self, account: str, limit: Limit, *, in_flight: int, want: int, unused: int = 0, lane: str = "send"
+    ) -> Admission:
         """Up to `want` more beside `in_flight` of ours; `unused` grants of the last call go back."""
         if self._admit is not None:
             try:

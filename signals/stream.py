@@ -24,7 +24,7 @@ class Entry:
 class Intake:
     """The intake stream, read by a consumer group: an entry leaves it only after the ledger has it."""
 
-    def __init__(self, client: "redis.Redis[bytes]", consumer: str) -> None:
+    def __init__(self, client: "redis.Redis", consumer: str) -> None:
         self._redis = client
         self._consumer = consumer
 
@@ -57,14 +57,17 @@ class Intake:
             return
         with self._redis.pipeline(transaction=True) as pipe:
             for each in rejected:
-                pipe.xadd(REJECTED, dict(each), maxlen=100_000, approximate=True)
+                fields: Any = dict(each)
+                pipe.xadd(REJECTED, fields, maxlen=100_000, approximate=True)
             pipe.xack(INTAKE, GROUP, *ids)
             pipe.xdel(INTAKE, *ids)
             pipe.execute()
 
     def waiting(self) -> int:
         """Entries in the stream."""
-        return int(self._redis.xlen(INTAKE))
+        length: Any = self._redis.xlen(INTAKE)
+
+        return int(length)
 
 
 def _entry(number: bytes, fields: Mapping[bytes, bytes]) -> Entry:
@@ -72,7 +75,7 @@ def _entry(number: bytes, fields: Mapping[bytes, bytes]) -> Entry:
     return Entry(number.decode(), fields.get(b"job", b""), trace.decode("ascii", "replace")[:64] if trace else None)
 
 
-def publish_job(client: "redis.Redis[bytes]", job: bytes, traceparent: str | None = None) -> str:
+def publish_job(client: "redis.Redis", job: bytes, traceparent: str | None = None) -> str:
     """What any producer does: XADD to the intake stream."""
     fields: dict[Any, Any] = {"job": job, **({"traceparent": traceparent} if traceparent else {})}
     number: Any = client.xadd(INTAKE, fields)
@@ -80,7 +83,7 @@ def publish_job(client: "redis.Redis[bytes]", job: bytes, traceparent: str | Non
     return str(number.decode())
 
 
-def publish_events(client: "redis.Redis[bytes]", changes: Sequence[Mapping[str, Any]], *, max_age: float, now: float) -> None:
+def publish_events(client: "redis.Redis", changes: Sequence[Mapping[str, Any]], *, max_age: float, now: float) -> None:
     """Tell the world: one entry per state change, in order; entries older than `max_age` seconds are trimmed."""
     oldest = int((now - max_age) * 1000)
     with client.pipeline(transaction=False) as pipe:

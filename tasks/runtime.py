@@ -27,9 +27,7 @@ def engine_with_bells(settings: Settings) -> Engine:
     def bell(lane: str, account: str) -> None:
         ring(engine, lane, account)
 
-    ringing = replace(engine, ring=bell)
-    # The bell's own debounce lives in the engine it closes over: one connection for both.
-    return ringing
+    return replace(engine, ring=bell)
 
 
 class Runtime:

@@ -21,23 +21,25 @@ class CompanionStep(bootsteps.StartStopStep):
         self._watch: threading.Thread | None = None
 
     def start(self, _parent: Any) -> None:
+        """Start the companion and whoever replaces it."""
         self._start_process()
         self._watch = threading.Thread(target=self._keep_alive, name="companion-watch", daemon=True)
         self._watch.start()
 
     def stop(self, _parent: Any) -> None:
+        """End it and wait for it."""
         self._stopping.set()
         if self._process is not None:
             self._process.terminate()
             self._process.wait()
 
-    terminate = stop
+    def terminate(self, parent: Any) -> None:
+        """A worker that ends in a hurry takes its companion along."""
+        self.stop(parent)
 
     def _start_process(self) -> None:
         # The companion ends when this pipe does, so it never outlives a worker that was killed.
-        self._process = subprocess.Popen(  # noqa: S603 - our own module
-            [sys.executable, "-m", "worker.companion"], stdin=subprocess.PIPE
-        )
+        self._process = subprocess.Popen([sys.executable, "-m", "worker.companion"], stdin=subprocess.PIPE)
 
     def _keep_alive(self) -> None:
         while self._process is not None:
