@@ -288,11 +288,11 @@ class Pump:
         return result.refund
 
     async def _recover(self, refund: Refund, frozen: Frozen | None) -> None:
+        if refund.state is State.SENDING:
+            refund = await self._lease_ran_out(refund)
         if refund.lost_leases > self.account.policy.max_lost_leases:
             await self._give_to_review(refund, Cause.LEASES_LOST)
             return
-        if refund.state is State.SENDING:
-            refund = await self._lease_ran_out(refund)
         matches = frozen is not None and frozen.fingerprint == self.account.provider.fingerprint
         case = refund.case(fingerprint_matches=matches)
         step, cause = plan_recovery(case, self.engine.clock(), self.account.policy)

@@ -127,6 +127,13 @@ def listed(connection: Connection, *, status: str | None = "open", limit: int = 
     return [Approval(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001
 
 
+def open_for(connection: Connection, refund_id: str) -> list[Approval]:
+    """The open request about a refund, if there is one."""
+    query = select(*_COLUMNS).where(approval.c.refund_id == refund_id, approval.c.status == "open")
+
+    return [Approval(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001
+
+
 def close(
     connection: Connection, request: Approval, *, status: str, actor: str, now: float, reason: str | None = None
 ) -> bool:

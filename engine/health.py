@@ -1,0 +1,191 @@
+"""How things stand: for `status`, and, with questions to everybody, for `doctor`."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import redis
+import structlog
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from domain.state import State
+from engine.account import Account
+from engine.bootstrap import Engine
+from engine.pump import ping
+from engine.tick import BEAT
+from ledger import queries, rejected, workers
+from providers.base import Health
+from providers.transport import Transport
+
+log = structlog.get_logger(__name__)
+
+OLD_UNKNOWN = 900.0
+OVERDUE = 300.0
+SKEW = 2.0
+
+
+class Grade(StrEnum):
+    """How good something is."""
+
+    FINE = "fine"
+    ATTENTION = "attention"
+    UNHEALTHY = "unhealthy"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    grade: Grade
+    says: str
+
+
+def status(engine: Engine) -> dict[str, Any]:
+    """The overview: states, what needs a person, how old the oldest due refund is, who works."""
+    now = engine.clock()
+    with engine.ledger.read() as connection:
+        states = queries.by_state(connection)
+        overview: dict[str, Any] = {
+            "states": {state: states.get(state, 0) for state in State},
+            "dead_letters": states.get(State.REVIEW, 0) + states.get(State.REVERSED, 0),
+            "rejected_jobs": rejected.count_open(connection),
+            "approvals_open": queries.open_approvals(connection),
+            "over_refunded_payments": len(queries.over_refunded(connection)),
+            "oldest_due_seconds": queries.oldest_due(connection, now),
+            "unknown": {
+                currency: {"count": count, "amount": amount}
+                for currency, (count, amount) in queries.unknown_sums(connection).items()
+            },
+            "events_waiting": queries.waiting_events(connection),
+            "workers": [each for each in workers.listed(connection) if now - each["beat_at"] < 10],  # noqa: PLR2004
+        }
+    overview["grade"] = _grade(overview)
+
+    return overview
+
+
+def _grade(overview: dict[str, Any]) -> Grade:
+    if (overview["oldest_due_seconds"] or 0.0) > OVERDUE or overview["over_refunded_payments"]:
+        return Grade.UNHEALTHY
+    needs = ("dead_letters", "rejected_jobs", "approvals_open")
+
+    return Grade.ATTENTION if any(overview[each] for each in needs) else Grade.FINE
+
+
+async def doctor(engine: Engine) -> list[Finding]:
+    """Look at everything: database, Redis, beat, clock, every account's address and credentials."""
+    findings = [*_database(engine), *_redis(engine), *_beat(engine)]
+    findings += [await _account(account) for account in engine.accounts.values()]
+
+    return findings
+
+
+def _database(engine: Engine) -> list[Finding]:
+    name = engine.ledger.url.render_as_string(hide_password=True)
+    try:
+        with engine.ledger.read() as connection:
+            durable = _durable(engine, connection)
+            skew = _skew(engine, connection)
+            unbalanced = queries.balances(connection)
+    except SQLAlchemyError as error:
+        return [Finding("database", Grade.UNHEALTHY, f"{name}: {type(error).__name__}")]
+
+    return [
+        Finding("database", Grade.FINE, name),
+        Finding("durability", Grade.FINE if not durable else Grade.UNHEALTHY, durable or "commits reach the disk"),
+        Finding("clock", Grade.FINE if skew < SKEW else Grade.ATTENTION, f"{skew:.2f} s from the database's"),
+        Finding(
+            "books",
+            Grade.FINE if not unbalanced else Grade.UNHEALTHY,
+            "reservations equal the open refunds" if not unbalanced else f"{len(unbalanced)} payments do not add up",
+        ),
+    ]
+
+
+def _durable(engine: Engine, connection: Any) -> str:
+    """What makes commits less than durable; empty when nothing does."""
+    if engine.ledger.sqlite:
+        level = connection.execute(text("PRAGMA synchronous")).scalar()
+        return "" if level is not None and level >= 2 else f"PRAGMA synchronous is {level}, FULL is needed"  # noqa: PLR2004
+    wrong = [
+        f"{name} is {value}"
+        for name in ("fsync", "synchronous_commit", "full_page_writes")
+        if (value := connection.execute(text(f"SHOW {name}")).scalar()) not in ("on", "remote_apply", "remote_write")
+    ]
+
+    return ", ".join(wrong)
+
+
+def _skew(engine: Engine, connection: Any) -> float:
+    if engine.ledger.sqlite:
+        return 0.0
+    theirs: float = connection.execute(text("SELECT extract(epoch FROM clock_timestamp())::float8")).scalar()
+
+    return abs(engine.clock() - theirs)
+
+
+def _redis(engine: Engine) -> list[Finding]:
+    if engine.redis is None:
+        return [Finding("redis", Grade.UNHEALTHY, "not configured")]
+    try:
+        engine.redis.ping()
+        memory: Any = engine.redis.info("memory")
+        persistence: Any = engine.redis.info("persistence")
+    except redis.RedisError as error:
+        return [Finding("redis", Grade.UNHEALTHY, type(error).__name__)]
+    policy = memory.get("maxmemory_policy", "?")
+    kept = bool(persistence.get("aof_enabled"))
+
+    return [
+        Finding("redis", Grade.FINE, "answers"),
+        Finding(
+            "redis eviction",
+            Grade.FINE if policy == "noeviction" else Grade.ATTENTION,
+            f"maxmemory-policy is {policy}" + ("" if policy == "noeviction" else ", noeviction is needed"),
+        ),
+        Finding(
+            "redis persistence",
+            Grade.FINE if kept else Grade.ATTENTION,
+            "append-only file on" if kept else "append-only file off: jobs still in the stream die with Redis",
+        ),
+    ]
+
+
+def _beat(engine: Engine) -> list[Finding]:
+    try:
+        with engine.ledger.read() as connection:
+            last = workers.last_beat(connection, BEAT)
+            worker = workers.last_beat(connection, "worker")
+    except SQLAlchemyError:
+        return []
+    now = engine.clock()
+    silent = last is None or now - last > 10  # noqa: PLR2004
+    nobody = worker is None or now - worker > 10  # noqa: PLR2004
+
+    return [
+        Finding(
+            "beat",
+            Grade.ATTENTION if silent else Grade.FINE,
+            "silent: workers ring for themselves" if silent else f"{now - (last or now):.1f} s ago",
+        ),
+        Finding("workers", Grade.UNHEALTHY if nobody else Grade.FINE, "nobody works" if nobody else "at work"),
+    ]
+
+
+async def _account(account: Account) -> Finding:
+    transport = Transport(connect_timeout=account.connect_timeout, read_timeout=min(account.read_timeout, 15.0))
+    try:
+        health = await ping(account, transport)
+    finally:
+        await transport.close()
+    grades = {Health.OK: Grade.FINE, Health.NO_CHECK: Grade.FINE}
+    words = {
+        Health.OK: "answers, credentials accepted where they can be tried",
+        Health.NO_CHECK: "the provider offers no harmless call to try the credentials with",
+        Health.CREDENTIALS_REFUSED: "refuses the credentials",
+        Health.UNREACHABLE: "does not answer",
+    }
+
+    return Finding(f"account {account.name}", grades.get(health, Grade.UNHEALTHY), words[health])

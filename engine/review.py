@@ -1,0 +1,453 @@
+"""Dead letters: what stands, what may be done about it, and the two people that overriding evidence takes."""
+
+import hashlib
+import secrets
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import structlog
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from domain.errors import Conflict, Forbidden, NotFound, Refused
+from domain.refund import Refund, Settlement, moved
+from domain.state import State
+from domain.verdict import Advice, Verdict, verdict
+from engine.account import Account
+from engine.bootstrap import Engine
+from engine.ids import new_id
+from engine.people import Actor, Verb, require
+from ledger import approvals, journal, refunds, rejected
+from ledger.approvals import NEW_HANDLE, SEND, SETTLE, Approval
+from ledger.refunds import Change, Frozen
+
+log = structlog.get_logger(__name__)
+
+MAX_EVIDENCE = 5 * 1024 * 1024
+OUTCOMES = (Settlement.RETURNED, Settlement.NOT_RETURNED, Settlement.RETURNED_ELSEWHERE)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that now waits for a second person."""
+
+    approval_id: str
+    refund: Refund
+
+
+def judge(engine: Engine, refund: Refund, frozen: Frozen | None) -> Verdict | None:
+    """What may be done about a refund in review (or reversed); None in any other state."""
+    if refund.state not in (State.REVIEW, State.REVERSED) or refund.cause is None:
+        return None
+    account = engine.accounts.get(refund.account)
+    if account is None:
+        return Verdict(Advice.HUMAN_ONLY, ("its account is no longer configured",))
+    matches = frozen is None or frozen.fingerprint == account.provider.fingerprint
+
+    return verdict(refund.case(fingerprint_matches=matches), refund.cause, engine.clock(), account.policy)
+
+
+def verdict_of(engine: Engine, refund: Refund) -> Verdict | None:
+    """`judge`, reading the last attempt."""
+    with engine.ledger.read() as connection:
+        frozen = refunds.last_attempts(connection, [refund.id]).get(refund.id)
+
+    return judge(engine, refund, frozen)
+
+
+def retry(engine: Engine, actor: Actor, refund_id: str, *, reason: str) -> Refund:
+    """Try again with the same handle and the same bytes. Refused where the verdict does not call it safe."""
+    require(actor, Verb.ACT)
+
+    def work(connection: Connection) -> Refund:
+        refund = _in_review(connection, refund_id)
+        account = _account(engine, refund)
+        frozen = refunds.last_attempts(connection, [refund.id]).get(refund.id)
+        found = judge(engine, refund, frozen)
+        if found is None or found.advice is not Advice.SAFE:
+            advice = found.advice if found else "none"
+            raise Refused("not-safe-to-retry", f"verdict: {advice}; {'; '.join(found.reasons) if found else ''}")
+        now = engine.clock()
+        # What may have been sent is recovered (same bytes, same handle); what certainly was not is sent.
+        state = State.UNKNOWN if refund.ambiguous else State.QUEUED
+        after = moved(
+            refund,
+            state,
+            now,
+            due_at=now,
+            cause=None,
+            note=None,
+            absent=refund.ambiguous,
+            uncounted=refund.attempts,
+            holds=account.alone and refund.ambiguous,
+        )
+        return _apply(connection, refund, after, "refund.retried", actor, {"reason": reason, "handle": refund.handle})
+
+    refund = engine.ledger.run(work)
+    engine.ring("recover" if refund.state is State.UNKNOWN else "send", refund.account)
+
+    return refund
+
+
+def cancel(engine: Engine, actor: Actor, refund_id: str, *, reason: str) -> Refund:
+    """Withdraw a refund that was certainly never sent."""
+    require(actor, Verb.ACT)
+
+    def work(connection: Connection) -> Refund:
+        refund = _get(connection, refund_id)
+        if refund.state not in (State.QUEUED, State.AWAITING_APPROVAL, State.REVIEW):
+            raise Conflict("refund-not-cancellable", f"the refund is {refund.state}")
+        if refund.ambiguous or refund.provider_refund_id is not None:
+            raise Conflict("refund-not-cancellable", "it may have been sent: only proof that it was not allows this")
+        after = moved(refund, State.CANCELLED, engine.clock(), due_at=None, holds=False, cause=None)
+        done = _apply(connection, refund, after, "refund.cancelled", actor, {"reason": reason})
+        for request in approvals.open_for(connection, refund.id):
+            approvals.close(
+                connection, request, status="withdrawn", actor=actor.name, now=engine.clock(), reason=reason
+            )
+        return done
+
+    return engine.ledger.run(work)
+
+
+def check(engine: Engine, actor: Actor, refund_id: str) -> Refund:
+    """Have the provider asked now; the answer moves the refund by itself."""
+    require(actor, Verb.ACT)
+
+    def work(connection: Connection) -> Refund:
+        refund = _get(connection, refund_id)
+        if refund.state not in (State.UNKNOWN, State.PENDING, State.REVIEW, State.SENDING):
+            raise Conflict("nothing-to-ask", f"the refund is {refund.state}")
+        if refund.state is State.SENDING or refund.leased_by is not None:
+            raise Conflict("in-hand", "a worker is at it right now")
+        now = engine.clock()
+        after = replace(refund, due_at=now, updated_at=now)
+        return _apply(connection, refund, after, "refund.check_asked", actor, {})
+
+    refund = engine.ledger.run(work)
+    engine.ring("recover" if refund.state is State.UNKNOWN else "poll", refund.account)
+
+    return refund
+
+
+def comment(engine: Engine, actor: Actor, refund_id: str, text: str) -> None:
+    """Leave a note on a refund."""
+    require(actor, Verb.ACT)
+
+    def work(connection: Connection) -> None:
+        refund = _get(connection, refund_id)
+        now = engine.clock()
+        _apply(connection, refund, replace(refund, updated_at=now), "refund.noted", actor, {"note": text[:2000]})
+
+    engine.ledger.run(work)
+
+
+def assign(engine: Engine, actor: Actor, refund_id: str, assignee: str | None) -> None:
+    """Say who looks after a refund."""
+    require(actor, Verb.ACT)
+
+    def work(connection: Connection) -> None:
+        refund = _get(connection, refund_id)
+        after = replace(refund, assignee=assignee, updated_at=engine.clock())
+        _apply(connection, refund, after, "refund.assigned", actor, {"assignee": assignee})
+
+    engine.ledger.run(work)
+
+
+# -- what takes two people -------------------------------------------------------------------------------------------
+
+
+def ask_new_handle(engine: Engine, actor: Actor, refund_id: str, *, reason: str, evidence: bytes) -> Asked:
+    """Ask for another attempt under a new handle: the evidence shows that the earlier ones moved nothing."""
+    return _ask(
+        engine,
+        actor,
+        refund_id,
+        kind=NEW_HANDLE,
+        rule="a new handle, or a re-send after the handle's lifetime",
+        params={},
+        reason=reason,
+        evidence=evidence,
+    )
+
+
+def ask_settle(engine: Engine, actor: Actor, refund_id: str, *, outcome: str, reason: str, evidence: bytes) -> Asked:
+    """Ask to close a refund by hand; `outcome` is one of returned, not_returned, returned_elsewhere."""
+    if outcome not in OUTCOMES:
+        raise Refused("outcome-invalid", f"outcome must be one of {', '.join(OUTCOMES)}")
+
+    return _ask(
+        engine,
+        actor,
+        refund_id,
+        kind=SETTLE,
+        rule="settling by hand",
+        params={"outcome": outcome},
+        reason=reason,
+        evidence=evidence,
+    )
+
+
+def _ask(
+    engine: Engine,
+    actor: Actor,
+    refund_id: str,
+    *,
+    kind: str,
+    rule: str,
+    params: Mapping[str, Any],
+    reason: str,
+    evidence: bytes,
+) -> Asked:
+    require(actor, Verb.ACT)
+    _well_founded(reason, evidence)
+    approval_id = new_id("ap", engine.clock())
+
+    def work(connection: Connection) -> Asked:
+        refund = _get(connection, refund_id)
+        allowed = (State.REVIEW,) if kind == NEW_HANDLE else (State.REVIEW, State.REVERSED)
+        if refund.state not in allowed:
+            raise Conflict("not-in-review", f"the refund is {refund.state}")
+        digest = hashlib.sha256(evidence).hexdigest()
+        now = engine.clock()
+        data = {"approval": approval_id, "kind": kind, **params, "reason": reason, "evidence": digest}
+        asked = _apply(connection, refund, replace(refund, updated_at=now), "approval.requested", actor, data)
+        approvals.ask(
+            connection,
+            asked,
+            approval_id=approval_id,
+            kind=kind,
+            rule=rule,
+            params=params,
+            reason=reason[:1000],
+            actor=actor.name,
+            now=now,
+            expires=engine.settings.approvals.expires,
+            evidence=engine.vault.seal(evidence),
+            evidence_hash=digest,
+        )
+        return Asked(approval_id, asked)
+
+    try:
+        return engine.ledger.run(work)
+    except IntegrityError:
+        raise Conflict("already-asked", "this refund has an open request already") from None
+
+
+def _well_founded(reason: str, evidence: bytes) -> None:
+    if not reason.strip():
+        raise Refused("reason-required", "a reason is required")
+    if not evidence.strip():
+        raise Refused("evidence-required", "the evidence is empty")
+    if len(evidence) > MAX_EVIDENCE:
+        raise Refused("evidence-too-large", f"the evidence has {len(evidence)} bytes, at most {MAX_EVIDENCE} are taken")
+
+
+def approve(engine: Engine, actor: Actor, approval_id: str) -> Refund:
+    """Say yes to another person's request, and carry it out. The refund must stand as it was asked about."""
+    require(actor, Verb.DECIDE)
+
+    def work(connection: Connection) -> Refund:
+        request = _open_request(connection, approval_id)
+        if request.requested_by == actor.name or actor.alone:
+            raise Forbidden("same-person", "you asked for this; another approver must decide")
+        now = engine.clock()
+        if now >= request.expires_at:
+            raise Conflict("request-expired", "the request has expired; ask again")
+        refund = _get(connection, request.refund_id)
+        if refund.version != request.version:
+            raise Conflict("changed-since", f"the refund has changed since it was asked about: it is {refund.state}")
+        if not approvals.close(connection, request, status="approved", actor=actor.name, now=now):
+            raise Conflict("already-decided", "somebody else was first")
+        return _carry_out(connection, engine, refund, request, actor)
+
+    refund = engine.ledger.run(work)
+    if refund.state is State.QUEUED:
+        engine.ring("send", refund.account)
+
+    return refund
+
+
+def _carry_out(connection: Connection, engine: Engine, refund: Refund, request: Approval, actor: Actor) -> Refund:
+    now = engine.clock()
+    params = msgspec.json.decode(request.params)
+    data = {"approval": request.id, "requested_by": request.requested_by, "reason": request.reason, **params}
+    match request.kind:
+        case "send":
+            job = msgspec.json.decode(refund.job)
+            after = moved(refund, State.QUEUED, now, due_at=max(now, _not_before(job) or now))
+        case "new_handle":
+            after = _renewed(engine, refund, now)
+            data["handle"] = after.handle
+        case _:
+            after = moved(
+                refund,
+                State.SETTLED,
+                now,
+                due_at=None,
+                settlement=params["outcome"],
+                ambiguous=False,
+                holds=False,
+                cause=None,
+            )
+
+    return _apply(connection, refund, after, "approval.approved", actor, data)
+
+
+def _renewed(engine: Engine, refund: Refund, now: float) -> Refund:
+    """Two people vouch that nothing moved under the old handle: the new one starts with a clean record."""
+    account = _account(engine, refund)
+    token = uuid.UUID(bytes=secrets.token_bytes(16), version=4)
+
+    return moved(
+        refund,
+        State.QUEUED,
+        now,
+        due_at=now,
+        handle=account.provider.handle(token),
+        handle_no=refund.handle_no + 1,
+        ambiguous=False,
+        absent=False,
+        replay_until=None,
+        replays=0,
+        uncounted=refund.attempts,
+        provider_refund_id=None,
+        provider_status=None,
+        reconciliation_id=None,
+        failure_code=None,
+        failure_class=None,
+        failure_message=None,
+        cause=None,
+        note=None,
+        holds=False,
+    )
+
+
+def deny(engine: Engine, actor: Actor, approval_id: str, *, reason: str) -> Refund:
+    """Say no; a refund that waited for its first sending is cancelled."""
+    require(actor, Verb.DECIDE)
+    if not reason.strip():
+        raise Refused("reason-required", "a reason is required")
+
+    return _end_request(engine, actor, approval_id, status="denied", reason=reason)
+
+
+def withdraw(engine: Engine, actor: Actor, approval_id: str) -> Refund:
+    """Take one's own request back."""
+    return _end_request(engine, actor, approval_id, status="withdrawn", reason="withdrawn by the requester")
+
+
+def _end_request(engine: Engine, actor: Actor, approval_id: str, *, status: str, reason: str) -> Refund:
+    def work(connection: Connection) -> Refund:
+        request = _open_request(connection, approval_id)
+        own = request.requested_by == actor.name
+        if status == "withdrawn" and not own:
+            raise Forbidden("not-yours", "only the requester takes a request back")
+        if status == "denied" and own:
+            raise Forbidden("same-person", "you asked for this: withdraw it instead")
+        now = engine.clock()
+        if not approvals.close(connection, request, status=status, actor=actor.name, now=now, reason=reason[:1000]):
+            raise Conflict("already-decided", "somebody else was first")
+        refund = _get(connection, request.refund_id)
+        after = replace(refund, updated_at=now)
+        if request.kind == SEND and refund.state is State.AWAITING_APPROVAL:
+            after = moved(refund, State.CANCELLED, now, due_at=None, note=reason[:512])
+        return _apply(
+            connection, refund, after, f"approval.{status}", actor, {"approval": request.id, "reason": reason}
+        )
+
+    return engine.ledger.run(work)
+
+
+# -- rejected jobs ---------------------------------------------------------------------------------------------------
+
+
+def close_rejected(engine: Engine, actor: Actor, rejection_id: str, *, reason: str) -> None:
+    """Close a job that could never be accepted: nothing was sent, so one person may."""
+    require(actor, Verb.ACT)
+    if not reason.strip():
+        raise Refused("reason-required", "a reason is required")
+
+    def work(connection: Connection) -> None:
+        now = engine.clock()
+        if not rejected.close(connection, rejection_id, actor=actor.name, reason=reason, now=now):
+            raise NotFound("not-found", f"there is no open rejected job {rejection_id!r}")
+        data = {"reason": reason}
+        journal.append(connection, f"rejected/{rejection_id}", "job.closed", actor=actor.name, now=now, data=data)
+
+    engine.ledger.run(work)
+
+
+# -- in many ---------------------------------------------------------------------------------------------------------
+
+
+def retry_many(engine: Engine, actor: Actor, ids: Sequence[str], *, reason: str) -> dict[str, str]:
+    """Retry each that is safe; per id what was done, or the reason why not. Nothing is skipped silently."""
+    results: dict[str, str] = {}
+    for refund_id in ids:
+        try:
+            results[refund_id] = f"retried: {retry(engine, actor, refund_id, reason=reason).state}"
+        except (Refused, IntegrityError) as error:
+            results[refund_id] = f"skipped: {error}"
+
+    return results
+
+
+# -- helpers ---------------------------------------------------------------------------------------------------------
+
+
+def _get(connection: Connection, refund_id: str) -> Refund:
+    refund = refunds.get(connection, refund_id, lock=True)
+    if refund is None:
+        raise NotFound("not-found", f"there is no refund {refund_id!r}")
+
+    return refund
+
+
+def _in_review(connection: Connection, refund_id: str) -> Refund:
+    refund = _get(connection, refund_id)
+    if refund.state is not State.REVIEW:
+        raise Conflict("not-in-review", f"the refund is {refund.state}")
+    if approvals.open_for(connection, refund.id):
+        raise Conflict("already-asked", "a request about this refund waits for a second person")
+
+    return refund
+
+
+def _account(engine: Engine, refund: Refund) -> Account:
+    account = engine.accounts.get(refund.account)
+    if account is None:
+        raise Refused("unknown-account", f"account {refund.account!r} is not configured")
+
+    return account
+
+
+def _open_request(connection: Connection, approval_id: str) -> Approval:
+    request = approvals.get(connection, approval_id)
+    if request is None:
+        raise NotFound("not-found", f"there is no request {approval_id!r}")
+    if request.status != "open":
+        raise Conflict("already-decided", f"the request is {request.status}")
+
+    return request
+
+
+def _not_before(job: Mapping[str, Any]) -> float | None:
+    value = job.get("not_before")
+
+    return datetime.fromisoformat(value).timestamp() if value else None
+
+
+def _apply(
+    connection: Connection, before: Refund, after: Refund, kind: str, actor: Actor, data: Mapping[str, Any]
+) -> Refund:
+    change = Change(before=before, after=after, type=kind, actor=actor.name, data=data, fenced=False)
+    if not refunds.apply(connection, [change]):
+        raise Conflict("state-conflict", "somebody else changed this refund at the same moment; look again")
+    log.info(kind, refund_id=before.id, account=before.account, actor=actor.name)
+
+    return refunds.after(change)

@@ -1,0 +1,50 @@
+"""Users and their roles."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from ledger.models import person
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """One user."""
+
+    name: str
+    roles: tuple[str, ...]
+    disabled: bool
+
+
+def any_person(connection: Connection) -> bool:
+    """Whether there is a user at all."""
+    return connection.execute(select(person.c.name).limit(1)).first() is not None
+
+
+def get(connection: Connection, name: str) -> Person | None:
+    """The user of that name."""
+    row = connection.execute(select(person).where(person.c.name == name)).first()
+
+    return None if row is None else _load(row)
+
+
+def listed(connection: Connection) -> list[Person]:
+    """All users by name."""
+    return [_load(row) for row in connection.execute(select(person).order_by(person.c.name))]
+
+
+def add(connection: Connection, someone: Person, actor: str, now: float) -> None:
+    """Insert a user."""
+    connection.execute(
+        insert(person).values(name=someone.name, roles=" ".join(someone.roles), created_by=actor, created_at=now)
+    )
+
+
+def set_roles(connection: Connection, name: str, roles: tuple[str, ...]) -> None:
+    """Replace a user's roles; without any the user is disabled."""
+    connection.execute(update(person).where(person.c.name == name).values(roles=" ".join(roles), disabled=not roles))
+
+
+def _load(row: Any) -> Person:
+    return Person(name=row.name, roles=tuple(row.roles.split()), disabled=bool(row.disabled))

@@ -1,0 +1,217 @@
+"""Reading the ledger for people: found by any id, listed page by page, counted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
+
+from domain.refund import Refund
+from domain.state import State
+from ledger.models import approval, attempt, outbox, payment, refund
+from ledger.refunds import load
+
+_COLUMNS = tuple(refund.c[spec.name] for spec in fields(Refund))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """What a list is narrowed to; empty parts narrow nothing. Hashes are of normalised values."""
+
+    states: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
+    causes: tuple[str, ...] = ()
+    failure_codes: tuple[str, ...] = ()
+    reference: str | None = None
+    payment_id: str | None = None
+    order_id: str | None = None
+    anything: tuple[str, ...] = ()
+    email_hash: str | None = None
+    name_hash: str | None = None
+    customer_hash: str | None = None
+    assignee: str | None = None
+    created_after: float | None = None
+    created_before: float | None = None
+
+
+def find(connection: Connection, word: str, hashes: Sequence[str] = ()) -> list[Refund]:
+    """Refunds with `word` as any kind of id: ours, reference, order, payment, provider's, handle; or a hashed term."""
+    clauses = [
+        refund.c.id == word,
+        refund.c.reference == word,
+        refund.c.payment_id == word,
+        refund.c.order_id == word,
+        refund.c.provider_refund_id == word,
+        refund.c.handle == word,
+    ]
+    for digest in hashes:
+        clauses += [
+            refund.c.email_hash == digest,
+            refund.c.name_hash == digest,
+            refund.c.last_name_hash == digest,
+            refund.c.customer_hash == digest,
+        ]
+    rows = connection.execute(select(*_COLUMNS).where(or_(*clauses)).order_by(refund.c.id.desc()).limit(50))
+
+    return [load(row) for row in rows]
+
+
+def page(connection: Connection, wanted: Filter, *, limit: int, before: str | None = None) -> list[Refund]:
+    """Newest first, `limit` at most, older than the id `before`: the cost does not depend on how far one has paged."""
+    query = select(*_COLUMNS).where(*_clauses(wanted)).order_by(refund.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(refund.c.id < before)
+
+    return [load(row) for row in connection.execute(query)]
+
+
+def _clauses(wanted: Filter) -> list[ColumnElement[bool]]:
+    among = (
+        (refund.c.state, wanted.states),
+        (refund.c.account, wanted.accounts),
+        (refund.c.provider, wanted.providers),
+        (refund.c.cause, wanted.causes),
+        (refund.c.failure_code, wanted.failure_codes),
+    )
+    equal = (
+        (refund.c.reference, wanted.reference),
+        (refund.c.payment_id, wanted.payment_id),
+        (refund.c.order_id, wanted.order_id),
+        (refund.c.email_hash, wanted.email_hash),
+        (refund.c.customer_hash, wanted.customer_hash),
+        (refund.c.assignee, wanted.assignee),
+    )
+    clauses: list[ColumnElement[bool]] = [column.in_(values) for column, values in among if values]
+    clauses += [column == value for column, value in equal if value is not None]
+    if wanted.name_hash is not None:
+        clauses.append(or_(refund.c.name_hash == wanted.name_hash, refund.c.last_name_hash == wanted.name_hash))
+    clauses += [_any_id(word) for word in wanted.anything]
+    if wanted.created_after is not None:
+        clauses.append(refund.c.created_at >= wanted.created_after)
+    if wanted.created_before is not None:
+        clauses.append(refund.c.created_at < wanted.created_before)
+
+    return clauses
+
+
+def _any_id(word: str) -> ColumnElement[bool]:
+    columns = (
+        refund.c.id,
+        refund.c.reference,
+        refund.c.payment_id,
+        refund.c.order_id,
+        refund.c.provider_refund_id,
+        refund.c.handle,
+    )
+
+    return or_(*(column == word for column in columns))
+
+
+def attempts_of(connection: Connection, refund_id: str) -> list[dict[str, Any]]:
+    """A refund's attempts in order, without the frozen bodies."""
+    columns = [column for column in attempt.c if column.name not in ("body", "headers", "seen")]
+    rows = connection.execute(select(*columns).where(attempt.c.refund_id == refund_id).order_by(attempt.c.no))
+
+    return [dict(row._mapping) for row in rows]  # noqa: SLF001 - the documented way
+
+
+def dead(connection: Connection, *, limit: int, before: str | None = None) -> list[Refund]:
+    """Dead letters, newest first: what stands in review, and what the provider took back."""
+    wanted = Filter(states=(State.REVIEW, State.REVERSED))
+
+    return page(connection, wanted, limit=limit, before=before)
+
+
+def dead_groups(connection: Connection, now: float) -> list[dict[str, Any]]:
+    """Dead letters by cause, failure and provider, with how many in the last 1 h, 3 h, 24 h, 3 d and 7 d."""
+    spans = {"1h": 3600, "3h": 10_800, "24h": 86_400, "3d": 259_200, "7d": 604_800}
+    counts = [
+        func.sum(case((refund.c.since >= now - seconds, 1), else_=0)).label(name) for name, seconds in spans.items()
+    ]
+    keys = (refund.c.cause, refund.c.failure_code, refund.c.provider, refund.c.account, refund.c.currency)
+    query = (
+        select(
+            *keys,
+            func.count().label("count"),
+            func.sum(refund.c.amount).label("amount"),
+            func.min(refund.c.since).label("first"),
+            func.max(refund.c.since).label("last"),
+            *counts,
+        )
+        .where(refund.c.state.in_((State.REVIEW, State.REVERSED)))
+        .group_by(*keys)
+        .order_by(func.count().desc())
+    )
+
+    return [dict(row._mapping) for row in connection.execute(query)]  # noqa: SLF001
+
+
+def by_state(connection: Connection) -> dict[str, int]:
+    """How many refunds stand in each state."""
+    return {
+        state: count
+        for state, count in connection.execute(select(refund.c.state, func.count()).group_by(refund.c.state))
+    }
+
+
+def oldest_due(connection: Connection, now: float) -> float | None:
+    """Since when the longest-waiting refund has been due, in seconds; None where nothing is."""
+    working = (State.QUEUED, State.SENDING, State.UNKNOWN, State.PENDING)
+    query = select(func.min(refund.c.due_at)).where(
+        refund.c.due_at.is_not(None), refund.c.due_at <= now, refund.c.state.in_(working), refund.c.leased_by.is_(None)
+    )
+    due: float | None = connection.execute(query).scalar()
+
+    return None if due is None else max(now - due, 0.0)
+
+
+def unknown_sums(connection: Connection) -> dict[str, tuple[int, int]]:
+    """By currency: how many refunds nobody knows the outcome of, and their money in minor units."""
+    query = (
+        select(refund.c.currency, func.count(), func.sum(refund.c.amount))
+        .where(refund.c.ambiguous, refund.c.state.in_((State.UNKNOWN, State.REVIEW)))
+        .group_by(refund.c.currency)
+    )
+
+    return {currency or "?": (count, int(amount or 0)) for currency, count, amount in connection.execute(query)}
+
+
+def over_refunded(connection: Connection, limit: int = 100) -> list[dict[str, Any]]:
+    """Payments of which more went back than was captured."""
+    rows = connection.execute(select(payment).where(payment.c.over_refunded).limit(limit))
+
+    return [dict(row._mapping) for row in rows]  # noqa: SLF001
+
+
+def open_approvals(connection: Connection) -> int:
+    """How many requests wait for a second person."""
+    query = select(func.count()).select_from(approval).where(approval.c.status == "open")
+
+    return int(connection.execute(query).scalar_one())
+
+
+def waiting_events(connection: Connection) -> int:
+    """How many state changes have not been told yet."""
+    return int(connection.execute(select(func.count()).select_from(outbox)).scalar_one())
+
+
+def balances(connection: Connection) -> list[tuple[str, str, int, int]]:
+    """Payments whose reservation is not the sum of their open refunds: (account, ref, reserved, open). Always empty."""
+    open_states = (State.AWAITING_APPROVAL, State.QUEUED, State.SENDING, State.UNKNOWN, State.PENDING, State.REVIEW)
+    sums = (
+        select(
+            refund.c.account,
+            refund.c.payment_ref,
+            func.sum(case((refund.c.state.in_(open_states), func.coalesce(refund.c.amount, 0)), else_=0)).label("open"),
+        )
+        .group_by(refund.c.account, refund.c.payment_ref)
+        .subquery()
+    )
+    query = (
+        select(payment.c.account, payment.c.ref, payment.c.reserved, func.coalesce(sums.c.open, 0))
+        .join(sums, and_(sums.c.account == payment.c.account, sums.c.payment_ref == payment.c.ref), isouter=True)
+        .where(payment.c.reserved != func.coalesce(sums.c.open, 0))
+    )
+
+    return [(account, ref, reserved, int(total)) for account, ref, reserved, total in connection.execute(query)]
