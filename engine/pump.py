@@ -43,6 +43,7 @@ log = structlog.get_logger(__name__)
 SLICE = 3.0
 LINGER = 0.025
 WINDOW = 256
+FEW = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +174,10 @@ class Pump:
             engine.bell.hold(self.lane, account.name) if hold else engine.bell.free(self.lane, account.name)
         self._report()
         admission = self._admit(want=room)
-        granted = self._allowed(admission.granted, admission.breaker)
+        granted = self._allowed(room, admission)
         claimed = engine.ledger.run(lambda connection: self._claim_rows(connection, granted)) if granted else []
         unused = admission.granted - len(claimed)
-        if unused:
+        if unused > 0:
             # Places and tokens that nobody takes belong to the other workers at once.
             self._admit(want=0, unused=unused, taken=len(claimed))
 
@@ -192,13 +193,14 @@ class Pump:
             lane=self.lane,
         )
 
-    def _allowed(self, granted: int, breaker: Breaker) -> int:
-        if breaker is Breaker.CLOSED:
-            return granted
-        if self.lane != "send":
-            return min(granted, 5)
+    def _allowed(self, room: int, admission: Admission) -> int:
+        """First sendings rest while the breaker is open; questions about lost answers always go on, if slowly."""
+        closed = admission.breaker is Breaker.CLOSED
+        if self.lane == "send":
+            return admission.granted if closed else 0
+        few = min(room, FEW)
 
-        return 0
+        return max(admission.granted, few) if closed else few
 
     def _claim_rows(self, connection: Connection, limit: int) -> list[tuple[Refund, Frozen | None]]:
         now = self.engine.clock()

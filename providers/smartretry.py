@@ -129,12 +129,13 @@ class SmartRetry:
     def __init__(self, settings: SmartRetrySettings) -> None:
         self._settings = settings
         self._base = settings.base_url.rstrip("/")
+        self._capabilities = replace(CAPABILITIES, exponents=settings.currency_exponents)
         self._statuses = STATUSES | settings.status_map
 
     @property
     def capabilities(self) -> Capabilities:
         """As the pages idempotency and rate-limiting say."""
-        return CAPABILITIES
+        return self._capabilities
 
     @property
     def fingerprint(self) -> str:
@@ -197,8 +198,7 @@ class SmartRetry:
         body = wire.json_object(response.content)
         if response.status_code != httpx.codes.OK or body is None:
             return _no_payment(response, body)
-        status = body.get("status")
-        word = status.get("status") if isinstance(status, dict) else None
+        word, _ = _state(body)
         if body.get("type") not in PAYMENTS or word != "APPROVED":
             return PaymentFacts(problem=f"a {wire.text(body.get('type'))} that is {wire.text(word)}")
         currency = wire.text(body.get("currency"), 8)
@@ -213,9 +213,7 @@ class SmartRetry:
 
     def notification(self, headers: Mapping[str, str], body: bytes, now: float) -> Notification:
         """`X-SmartRetry-Signature: t=<unix seconds>,v1=<hex HMAC-SHA256 of t.body>` (docs, "Webhooks")."""
-        parts = dict(
-            part.strip().partition("=")[::2] for part in headers.get("x-smartretry-signature", "").split(",")
-        )
+        parts = dict(part.strip().partition("=")[::2] for part in headers.get("x-smartretry-signature", "").split(","))
         stamp = parts.get("t", "")
         secret = self._settings.webhook_secret.get_secret_value().encode()
         expected = hmac.new(secret, stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
@@ -261,8 +259,7 @@ class SmartRetry:
         if transaction != order.provider_refund_id:
             odd = transaction is not None
             return Unknown(reason="the answer is not about the refund asked for", contradiction=odd)
-        status = body.get("status")
-        word = status.get("status") if isinstance(status, dict) else None
+        word, reason = _state(body)
         currency = wire.text(body.get("currency"), 8)
         facts = Facts(
             provider_refund_id=order.provider_refund_id,
@@ -272,7 +269,7 @@ class SmartRetry:
             reconciliation_id=wire.text(body.get("arn")),
         )
 
-        return self._judge_word(word, facts, _last_segment(status.get("reasonCode") if status else None))
+        return self._judge_word(word, facts, reason)
 
     def _judge_word(self, word: object, facts: Facts, reason: str) -> Outcome:
         match self._statuses.get(word) if isinstance(word, str) else None:
@@ -335,9 +332,7 @@ def _no_answer(response: httpx.Response, body: Mapping[str, Any] | None, *, stor
         return NotSent(reason=NotSentReason.THROTTLED, retry_after=wait, stored=replayed)
     refused = status in REFUSAL_STATUS and reason in CREDENTIALS
     if status == httpx.codes.UNAUTHORIZED or refused:
-        return NotSent(
-            reason=NotSentReason.CREDENTIALS, detail=reason or "HTTP 401", stored=stored or replayed
-        )
+        return NotSent(reason=NotSentReason.CREDENTIALS, detail=reason or "HTTP 401", stored=stored or replayed)
     if body is None:
         return wire.unreadable(response)
 
@@ -364,6 +359,14 @@ def _replayed(response: httpx.Response) -> bool:
 
 def _minor(value: object, currency: str | None) -> int | None:
     return wire.minor(value, exponent(currency)) if currency in EXPONENTS else None
+
+
+def _state(transaction: Mapping[str, Any]) -> tuple[object, str]:
+    """Word and reason of a transaction's `status` object."""
+    status = transaction.get("status")
+    shown = status if isinstance(status, dict) else {}
+
+    return shown.get("status"), _last_segment(shown.get("reasonCode"))
 
 
 def _reason(body: Mapping[str, Any] | None) -> str:

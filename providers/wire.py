@@ -1,5 +1,6 @@
 """What every adapter needs to read and write its provider's wire: exact JSON, and the answers that prove nothing."""
 
+import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -12,6 +13,12 @@ from providers.base import Ask, Conversation, Move, Question
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
+
+# No amount of money has more digits; what has is not read as a number.
+_MAX_DIGITS = 30
+_HUGE = 10**_MAX_DIGITS
+_NUMBER = re.compile(r"\s*-?[0-9]{1,30}(\.[0-9]{1,30})?\s*", re.ASCII)
+_SECONDS = re.compile(r"[0-9]+", re.ASCII)
 
 # Nothing can be concluded from these, whatever the body says: a proxy may have answered, or the provider half-way.
 AMBIGUOUS_STATUS = frozenset({408, 409, 425, 429}) | frozenset(range(500, 600)) | frozenset(range(300, 400))
@@ -35,7 +42,7 @@ def json_object(content: bytes) -> dict[str, Any] | None:
     """The body as a JSON object with exact decimals, or None if it is anything else."""
     try:
         value = _decoder.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ArithmeticError, ValueError):
         return None
 
     return value if isinstance(value, dict) else None
@@ -43,36 +50,38 @@ def json_object(content: bytes) -> dict[str, Any] | None:
 
 def text(value: object, limit: int = 255) -> str | None:
     """A provider's value as a short text of ours; None and containers are None."""
-    if value is None or isinstance(value, (dict, list)):
-        return None
+    if isinstance(value, str):
+        return value[:limit]
+    if isinstance(value, int) and abs(value) < _HUGE:
+        return str(value)
+    if isinstance(value, Decimal):
+        return str(value)[:limit]
 
-    return str(value)[:limit]
+    return None
 
 
 def integer(value: object) -> int | None:
     """An integer that came as a number or as digits; anything else is None."""
     if isinstance(value, bool):
         return None
-    if isinstance(value, int):
-        return value
-    if isinstance(value, Decimal) and value == value.to_integral_value():
-        return int(value)
-    if isinstance(value, str) and value.strip().lstrip("-").isdigit():
-        return int(value)
+    number = decimal(value)
+    if number is None or number != number.to_integral_value() or (isinstance(value, str) and "." in value):
+        return None
 
-    return None
+    return int(number)
 
 
 def decimal(value: object) -> Decimal | None:
     """A decimal that came as a number or as text; anything else is None."""
     if isinstance(value, bool) or not isinstance(value, (int, str, Decimal)):
         return None
-    try:
-        number = Decimal(value)
-    except ArithmeticError:
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
         return None
+    if isinstance(value, int) and abs(value) >= _HUGE:
+        return None
+    number = Decimal(value)
 
-    return number if number.is_finite() else None
+    return number if number.is_finite() and (number == 0 or abs(number.adjusted()) <= _MAX_DIGITS) else None
 
 
 def minor(value: object, exponent: int) -> int | None:
@@ -89,7 +98,7 @@ def retry_after(response: httpx.Response) -> float | None:
     """Seconds of a `Retry-After` header, bounded to an hour; dates and nonsense are None."""
     value = response.headers.get("retry-after", "")
 
-    return min(float(value), 3600.0) if value.isdigit() else None
+    return min(float(value), 3600.0) if _SECONDS.fullmatch(value) else None
 
 
 def unreadable(response: httpx.Response) -> Unknown:

@@ -99,6 +99,10 @@ return 'closed'
 """
 
 
+# How long a process keeps its places without a word: one that was killed must not hold them for long.
+_PLACES_TTL_MS = 15_000
+
+
 class Limits:
     """Admits work for this process (`worker`), and hears how it went."""
 
@@ -132,7 +136,7 @@ class Limits:
                         want,
                         unused,
                         limit.cooldown * 1000,
-                        120_000,
+                        _PLACES_TTL_MS,
                     ],
                 )
                 return Admission(int(granted), Breaker(breaker.decode()))

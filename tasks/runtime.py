@@ -47,6 +47,9 @@ class Runtime:
         if account not in self.engine.accounts:
             return
         if self._run(self._pump_turn(lane, account)):
+            # The pump itself has held the bell while it worked; this ring must count.
+            if self.engine.bell is not None:
+                self.engine.bell.free(lane, account)
             self.engine.ring(lane, account)
 
     def close(self) -> None:
