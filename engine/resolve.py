@@ -64,6 +64,8 @@ async def ask_payment(engine: Engine, account: Account, refund: Refund, network:
 
 
 def _problem(refund: Refund, facts: PaymentFacts) -> Outcome | None:
+    if facts.credentials_refused:
+        return NotSent(reason=NotSentReason.CREDENTIALS, detail=facts.problem or "")
     if facts.problem is not None and facts.final:
         return Declined(code=facts.problem_code or "payment-not-refundable", message=facts.problem)
     if facts.problem is not None:

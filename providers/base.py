@@ -138,6 +138,7 @@ class PaymentFacts:
     problem: str | None = None
     problem_code: str | None = None
     final: bool = False
+    credentials_refused: bool = False
 
 
 class Health(StrEnum):
@@ -168,7 +169,8 @@ class NotificationRefused(RefundError):
 class JobFault(Protocol):
     """Receives a fault of a job's field: JSON pointer and rule."""
 
-    def __call__(self, pointer: str, detail: str) -> None: ...
+    def __call__(self, pointer: str, detail: str) -> None:
+        """Report one fault."""
 
 
 class AdapterSettings(BaseModel):
@@ -193,7 +195,7 @@ class Provider(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Who we are to the provider (host, terminal, site, key id): a replay under another one would be a new refund."""
+        """Who we are to the provider (host, terminal, site, key id); a replay as another would be a new refund."""
 
     def handle(self, token: UUID) -> str:
         """The idempotency handle of a refund, in this provider's format."""

@@ -19,12 +19,7 @@ NEVER_LEFT: tuple[type[BaseException], ...] = (
     aiohttp.ClientConnectorError,
     aiohttp.ConnectionTimeoutError,
     aiohttp.InvalidURL,
-    aiohttp.ClientProxyConnectionError,
-    aiohttp.ClientHttpProxyError,
 )
-# Anything else may have come after it: no proof of anything.
-MAY_HAVE_LEFT: tuple[type[BaseException], ...] = (aiohttp.ClientError, TimeoutError, OSError, ValueError, EOFError)
-
 Answer = httpx.Response | NotSent | Unknown
 
 
@@ -48,14 +43,16 @@ class Transport:
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, request: httpx.Request) -> Answer:
+        """See `Network`."""
         try:
             return await self._exchange(request)
         except NEVER_LEFT as error:
             return NotSent(reason=NotSentReason.CONNECTION, detail=_words(error))
-        except MAY_HAVE_LEFT as error:
+        except Exception as error:  # noqa: BLE001 - whatever else happens may have happened after the request left
             return Unknown(reason=f"no answer: {_words(error)}")
 
     async def close(self) -> None:
+        """See `Network`."""
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -106,4 +103,6 @@ async def _capped(response: aiohttp.ClientResponse) -> bytes | None:
 
 def _words(error: BaseException) -> str:
     """What happened, without the URL: it may hold what should not be logged."""
-    return f"{type(error).__name__} {error.strerror}" if isinstance(error, OSError) and error.strerror else type(error).__name__
+    name = type(error).__name__
+
+    return f"{name} {error.strerror}" if isinstance(error, OSError) and error.strerror else name
