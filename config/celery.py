@@ -21,6 +21,7 @@ ROUTES = {
     "refunds.poll": POLL,
     "refunds.notify": NOTIFY,
     "refunds.reconcile": RECONCILE,
+    "refunds.housekeep": RECONCILE,
 }
 
 #: Longer than any task runs: a slice of a few seconds and the calls that it still waits for.
@@ -109,6 +110,11 @@ def beat_schedule() -> dict[str, dict[str, Any]]:
         "refunds.tick": {
             "task": "refunds.tick",
             "schedule": 1.0,
+            "options": {"expires": _TICK_EXPIRES},
+        },
+        "refunds.housekeep": {
+            "task": "refunds.housekeep",
+            "schedule": 60.0,
             "options": {"expires": _TICK_EXPIRES},
         },
     }

@@ -1,6 +1,6 @@
 """What an outcome means for a refund: pure rules, one answer for every (state, outcome)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from domain.outcome import (
@@ -138,7 +138,8 @@ def plan_recovery(case: Case, now: float, policy: Policy) -> tuple[Step, Cause |
     a provider whose replay is the documented recovery or a look-up that came back empty after it could count.
     """
     if case.provider_refund_id is not None:
-        return Step.STATUS, None
+        passed = now >= case.since + policy.recovery_horizon
+        return (Step.REVIEW, Cause.HORIZON_PASSED) if passed else (Step.STATUS, None)
     alive = case.replay_until is None or now < case.replay_until
     may_replay = policy.deduplicates and alive and case.fingerprint_matches
     replays_left = policy.max_replays is None or case.replays < policy.max_replays
@@ -220,6 +221,8 @@ def _pending(case: Case, facts: Facts, now: float, policy: Policy) -> Decision:
 
 def _declined(case: Case, outcome: Declined, now: float, policy: Policy, jitter: float) -> Decision:
     if case.ambiguous and not outcome.own_record:
+        if case.state in (State.PENDING, State.REVIEW):
+            return _stay(case, now + _pace(case, policy), facts=outcome.facts)
         return _still_unknown(case, now, policy, jitter, note=f"declined ({outcome.code}) after a lost answer")
     failure = Failure(code=outcome.code, kind=outcome.kind, message=outcome.message)
     if outcome.kind is DeclineClass.FIXABLE:
@@ -238,7 +241,8 @@ def _declined(case: Case, outcome: Declined, now: float, policy: Policy, jitter:
 def _not_sent(case: Case, outcome: NotSent, now: float, policy: Policy, jitter: float) -> Decision:
     pause = outcome.reason is NotSentReason.CREDENTIALS
     if case.state in (State.PENDING, State.REVIEW):
-        return _stay(case, now + _wait(case, policy, outcome.retry_after, jitter), pause=pause)
+        wait = _pace(case, policy) if outcome.retry_after is None else outcome.retry_after
+        return _stay(case, now + wait, pause=pause)
     if case.ambiguous and outcome.stored:
         return _review(case, Cause.STORED_REFUSAL, now, policy, note=outcome.detail)
     if case.ambiguous:
@@ -266,16 +270,14 @@ def _not_sent(case: Case, outcome: NotSent, now: float, policy: Policy, jitter: 
 
 def _absent(case: Case, now: float, policy: Policy, jitter: float) -> Decision:
     if case.state in (State.PENDING, State.REVIEW):
-        return (
-            _pending(case, NO_FACTS, now, policy)
-            if case.state is State.PENDING
-            else _stay(case, now + policy.review_poll)
-        )
+        if _horizon_passed(case, now, policy):
+            return _review(case, Cause.HORIZON_PASSED, now, policy)
+        return _stay(case, now + _pace(case, policy))
     counts_from = absence_counts_from(policy, case.last_send_end)
     if now < counts_from:
         wait = min(backoff(policy, case.checks + 1, jitter), counts_from - now)
         return _still_unknown(case, now, policy, jitter, retry_after=wait, note="not found yet")
-    step, cause = plan_recovery(_found_absent(case), now, policy)
+    step, cause = plan_recovery(replace(case, ambiguous=True, absent=True), now, policy)
     if step is Step.REPLAY:
         return Decision(
             state=State.UNKNOWN, due_at=now, ambiguous=True, absent=True, note="not found: the same bytes go again"
@@ -284,30 +286,13 @@ def _absent(case: Case, now: float, policy: Policy, jitter: float) -> Decision:
     return _review(case, cause or Cause.CANNOT_REPEAT, now, policy, note="the look-up finds nothing")
 
 
-def _found_absent(case: Case) -> Case:
-    return Case(
-        state=case.state,
-        amount=case.amount,
-        currency=case.currency,
-        ambiguous=True,
-        attempts=case.attempts,
-        replays=case.replays,
-        replay_until=case.replay_until,
-        since=case.since,
-        absent=True,
-        fingerprint_matches=case.fingerprint_matches,
-    )
-
-
 def _unknown(case: Case, outcome: Unknown, now: float, policy: Policy, jitter: float) -> Decision:
     if outcome.contradiction:
         return _review(case, Cause.CONTRADICTION, now, policy, facts=outcome.facts, note=outcome.reason)
-    if case.state is State.REVIEW:
-        return _stay(case, now + policy.review_poll)
-    if case.state is State.PENDING:
-        if now >= case.since + policy.poll_horizon:
-            return _review(case, Cause.HORIZON_PASSED, now, policy, note=outcome.reason)
-        return _stay(case, now + _wait(case, policy, None, jitter))
+    if _horizon_passed(case, now, policy):
+        return _review(case, Cause.HORIZON_PASSED, now, policy, note=outcome.reason)
+    if case.state in (State.PENDING, State.REVIEW):
+        return _stay(case, now + _pace(case, policy))
 
     return _still_unknown(case, now, policy, jitter, facts=outcome.facts, note=outcome.reason)
 
@@ -324,7 +309,7 @@ def _still_unknown(
     note: str = "",
 ) -> Decision:
     return Decision(
-        state=State.REVIEW if case.state is State.REVIEW else State.UNKNOWN,
+        state=State.UNKNOWN,
         due_at=now + _wait(case, policy, retry_after, jitter),
         ambiguous=True,
         facts=facts,
@@ -350,6 +335,10 @@ def _stay(case: Case, due_at: float, *, facts: Facts = NO_FACTS, pause: bool = F
 
 def _before_sending(case: Case, outcome: Outcome, now: float, policy: Policy, jitter: float) -> Decision:
     """Nothing was sent yet: only the questions before the first sending have been answered."""
+    if case.state is State.AWAITING_APPROVAL:
+        return Decision(state=case.state, due_at=None, ambiguous=case.ambiguous, counts=False)
+    if case.ambiguous:
+        return _review(case, Cause.CONTRADICTION, now, policy, note="queued, but an attempt may have moved the money")
     match outcome:
         case Declined():
             failure = Failure(code=outcome.code, kind=outcome.kind, message=outcome.message)
@@ -394,6 +383,15 @@ def _wait(case: Case, policy: Policy, retry_after: float | None, jitter: float) 
         return retry_after
 
     return backoff(policy, max(case.attempts, case.checks, 1), jitter)
+
+
+def _pace(case: Case, policy: Policy) -> float:
+    """When to ask again about a refund that waits for the provider, or for a person."""
+    return poll_delay(policy, case.polls) if case.state is State.PENDING else policy.review_poll
+
+
+def _horizon_passed(case: Case, now: float, policy: Policy) -> bool:
+    return case.state is State.PENDING and now >= case.since + policy.poll_horizon
 
 
 def _words(outcome: Outcome) -> str:

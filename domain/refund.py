@@ -170,24 +170,32 @@ def decided(refund: Refund, decision: Decision, now: float, *, alone: bool) -> R
         due_at=decision.due_at,
         ambiguous=decision.ambiguous,
         absent=decision.absent,
-        provider_refund_id=refund.provider_refund_id or facts.provider_refund_id,
-        provider_status=facts.status or refund.provider_status,
-        reconciliation_id=facts.reconciliation_id or refund.reconciliation_id,
-        note=(decision.note or facts.alert or "")[:512] or None,
+        provider_refund_id=refund.provider_refund_id or clean(facts.provider_refund_id, 255),
+        provider_status=clean(facts.status, 255) or refund.provider_status,
+        reconciliation_id=clean(facts.reconciliation_id, 255) or refund.reconciliation_id,
+        note=clean(decision.note or facts.alert, 512),
         cause=decision.cause or (refund.cause if decision.state is State.REVIEW else None),
         replay_until=refund.replay_until if decision.ambiguous else None,
     )
     if failure is not None:
         after = replace(
             after,
-            failure_code=failure.code[:128],
+            failure_code=clean(failure.code, 128),
             failure_class=failure.kind,
-            failure_message=failure.message[:512],
+            failure_message=clean(failure.message, 512),
         )
     elif decision.state is State.SUCCEEDED:
         after = replace(after, failure_code=None, failure_class=None, failure_message=None)
 
     return replace(after, holds=holds_payment(after, alone=alone))
+
+
+def clean(words: str | None, limit: int) -> str | None:
+    """A provider's words as any database can keep them: no NUL, no half characters, at most `limit`; "" is None."""
+    if not words:
+        return None
+
+    return words.replace("\x00", "").encode("utf-8", "replace").decode()[:limit] or None
 
 
 def holds_payment(refund: Refund, *, alone: bool) -> bool:

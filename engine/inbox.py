@@ -1,17 +1,22 @@
 """Jobs from the intake stream: into the ledger, or kept with the reason why not. Never dropped."""
 
 import hashlib
+import json
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
+import redis
 import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError
 
 from domain.errors import FieldError, InvalidJob, Refused
 from domain.job import MAX_BYTES
+from domain.refund import clean
 from engine.bootstrap import Engine
 from engine.ids import new_id
-from engine.submit import Receipt, submit_many
+from engine.submit import Receipt, submit, submit_many
 from ledger import rejected
 from ledger.rejected import Rejection
 from signals.stream import Entry, Intake
@@ -29,6 +34,31 @@ def take(engine: Engine, stream: Intake, entries: Sequence[Entry]) -> int:
     """
     if not entries:
         return 0
+    try:
+        return _take(engine, stream, entries)
+    except (OperationalError, redis.RedisError):
+        raise  # the database or Redis is away: everything stays in the stream
+    except Exception as error:
+        log.exception("intake.failed", entries=len(entries))
+        if len(entries) > 1:
+            return sum(take(engine, stream, [entry]) for entry in entries)
+        # One entry that no code of ours can digest must not stop those behind it; a person sees it.
+        _reject(engine, stream, entries[0], InvalidJob(FieldError("#", f"cannot be processed: {type(error).__name__}")))
+
+    return 0
+
+
+def _reject(engine: Engine, stream: Intake, entry: Entry, problem: InvalidJob) -> None:
+    refused = rejection(engine, entry.job, problem, f"stream:{entry.id}")
+    keep(engine, [refused])
+    stream.done([entry.id], [_copy(refused)])
+
+
+def _copy(refused: Rejection) -> dict[str, str | bytes]:
+    return {"id": refused.id, "source": refused.source, "errors": refused.errors, "job": refused.head}
+
+
+def _take(engine: Engine, stream: Intake, entries: Sequence[Entry]) -> int:
     receipts = submit_many(
         engine,
         [entry.job for entry in entries],
@@ -44,12 +74,32 @@ def take(engine: Engine, stream: Intake, entries: Sequence[Entry]) -> int:
     keep(engine, refused)
     stream.done(
         [entry.id for entry in entries],
-        [{"id": each.id, "source": each.source, "errors": each.errors, "job": each.head} for each in refused],
+        [_copy(each) for each in refused],
     )
     accepted = sum(receipt.refund is not None for receipt in receipts)
     log.info("intake.taken", accepted=accepted, rejected=len(refused))
 
     return accepted
+
+
+def take_one(engine: Engine, job: Any, source: str, *, actor: str, via: str) -> Receipt:
+    """Accept one job that came as a message; what cannot be accepted is kept as a dead letter under `source`.
+
+    Raises only OperationalError: the ledger is away, and the message must be given back.
+    """
+    body = job if isinstance(job, (bytes, str)) else json.dumps(job)
+    raw = body.encode("utf-8", "replace") if isinstance(body, str) else body
+    try:
+        receipt = submit(engine, raw, actor=actor, via=via)
+    except OperationalError:
+        raise
+    except Exception as error:
+        log.exception("intake.failed", source=source)
+        receipt = Receipt(problem=InvalidJob(FieldError("#", f"cannot be processed: {type(error).__name__}")))
+    if receipt.problem is not None:
+        keep(engine, [rejection(engine, raw, receipt.problem, source)])
+
+    return receipt
 
 
 def keep(engine: Engine, refused: Sequence[Rejection]) -> None:
@@ -105,11 +155,6 @@ def _named(body: bytes) -> tuple[str | None, str | None]:
     account, reference = data.get("account"), data.get("reference")
 
     return (
-        account[:64] if isinstance(account, str) else None,
-        reference[:64] if isinstance(reference, str) else None,
+        clean(account, 64) if isinstance(account, str) else None,
+        clean(reference, 64) if isinstance(reference, str) else None,
     )
-
-
-def took(receipt: Receipt) -> str:
-    """One word for a receipt."""
-    return "rejected" if receipt.problem else "replayed" if receipt.replayed else "accepted"

@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 from domain.decision import Call, Case, Cause, Decision, Step, decide, plan_recovery
 from domain.outcome import Declined, NotSent, NotSentReason, Outcome, Pending, Succeeded, Unknown
 from domain.policy import replay_until
-from domain.refund import Refund, decided, holds_payment, moved
+from domain.refund import Refund, clean, decided, holds_payment, moved
 from domain.state import FINAL, State
 from engine.account import Account
 from engine.bootstrap import Engine
@@ -658,11 +658,11 @@ def _same(before: Refund, after: Refund) -> bool:
 def _note(outcome: Outcome) -> str | None:
     match outcome:
         case Declined():
-            return f"{outcome.code} {outcome.message}".strip()[:512]
+            return clean(f"{outcome.code} {outcome.message}".strip(), 512)
         case NotSent():
-            return f"{outcome.reason} {outcome.detail}".strip()[:512]
+            return clean(f"{outcome.reason} {outcome.detail}".strip(), 512)
         case Unknown():
-            return outcome.reason[:512]
+            return clean(outcome.reason, 512)
         case _:
             return None
 

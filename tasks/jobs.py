@@ -1,18 +1,22 @@
 """The tasks. Each is a doorbell: losing one costs a second, doubling one costs a lease check."""
 
+import time
 from typing import Any
 
-import msgspec
+from celery.exceptions import Reject
+from sqlalchemy.exc import OperationalError
 
 from engine import tick as rounds
-from engine.inbox import keep, rejection
-from engine.submit import submit as accept
+from engine.inbox import take_one
 from tasks.app import app
 from tasks.runtime import runtime
 
+# Seconds to wait before a job goes back to its queue while the database is away.
+LEDGER_AWAY = 1.0
+
 
 @app.task(name="refunds.submit", bind=True, max_retries=0)
-def submit(self: Any, job: dict[str, Any]) -> None:
+def submit(self: Any, job: Any) -> None:
     """Accept one refund job from a Celery shop.
 
     As safe as a Redis list can be, and no safer: between the moment in which a worker takes a message off the list and
@@ -21,11 +25,11 @@ def submit(self: Any, job: dict[str, Any]) -> None:
     the job again under the same `reference` until it sees the refund, or uses the intake stream or the HTTP API, which
     acknowledge only after that commit.
     """
-    engine = runtime().engine
-    receipt = accept(engine, job, actor="celery", via="celery")
-    if receipt.problem is not None:
-        body = msgspec.json.encode(job)
-        keep(engine, [rejection(engine, body, receipt.problem, f"celery:{self.request.id}")])
+    try:
+        take_one(runtime().engine, job, f"celery:{self.request.id}", actor="celery", via="celery")
+    except OperationalError as error:
+        time.sleep(LEDGER_AWAY)
+        raise Reject(error, requeue=True) from None
 
 
 @app.task(name="refunds.send", max_retries=0)

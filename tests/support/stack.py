@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import redis
 from cryptography.fernet import Fernet
+from kombu import pools
 from sqlalchemy import text
 
 from config.settings import load_settings
@@ -68,7 +68,8 @@ class Stack:
         self._write_settings()
         upgrade(self.database_url)
         settings = load_settings({"REFUNDRY_CONFIG": str(self.folder / "refundry.toml")}, self.folder)
-        configure(settings)
+        pools.reset()
+        configure(settings)._after_fork()  # forget the connections to the Redis of the test before
         self.engine = engine_with_bells(settings)
         for _ in range(workers):
             self.start_worker()
