@@ -205,9 +205,11 @@ def _review(
 def _pending(case: Case, facts: Facts, now: float, policy: Policy) -> Decision:
     since = case.since if case.state is State.PENDING else now
     if case.state is State.REVIEW and case.provider_refund_id is not None:
-        return _stay(case, now + policy.review_poll, facts=facts)
+        return _asked_on(case, now, policy, facts=facts)
     if now >= since + policy.poll_horizon:
-        return _review(case, Cause.HORIZON_PASSED, now, policy, facts=facts)
+        # Accepted and never decided. Without an id nothing proves to a person that it is there: that stays uncertain.
+        known = facts.provider_refund_id or case.provider_refund_id
+        return _review(case, Cause.HORIZON_PASSED, now, policy, facts=facts, ambiguous=known is None)
     polls = case.polls if case.state is State.PENDING else 0
 
     return Decision(
@@ -222,7 +224,7 @@ def _pending(case: Case, facts: Facts, now: float, policy: Policy) -> Decision:
 def _declined(case: Case, outcome: Declined, now: float, policy: Policy, jitter: float) -> Decision:
     if case.ambiguous and not outcome.own_record:
         if case.state in (State.PENDING, State.REVIEW):
-            return _stay(case, now + _pace(case, policy), facts=outcome.facts)
+            return _asked_on(case, now, policy, facts=outcome.facts)
         return _still_unknown(case, now, policy, jitter, note=f"declined ({outcome.code}) after a lost answer")
     failure = Failure(code=outcome.code, kind=outcome.kind, message=outcome.message)
     if outcome.kind is DeclineClass.FIXABLE:
@@ -241,20 +243,23 @@ def _declined(case: Case, outcome: Declined, now: float, policy: Policy, jitter:
 def _not_sent(case: Case, outcome: NotSent, now: float, policy: Policy, jitter: float) -> Decision:
     pause = outcome.reason is NotSentReason.CREDENTIALS
     if case.state in (State.PENDING, State.REVIEW):
-        wait = _pace(case, policy) if outcome.retry_after is None else outcome.retry_after
-        return _stay(case, now + wait, pause=pause)
+        return _asked_on(case, now, policy, wait=outcome.retry_after, pause=pause)
     if case.ambiguous and outcome.stored:
-        return _review(case, Cause.STORED_REFUSAL, now, policy, note=outcome.detail)
+        review = _review(case, Cause.STORED_REFUSAL, now, policy, note=outcome.detail)
+        return replace(review, pause_account=pause)
     if case.ambiguous:
         return _still_unknown(
             case, now, policy, jitter, retry_after=outcome.retry_after, pause=pause, note=outcome.detail
         )
     if outcome.stored:
         failure = Failure(code=outcome.reason, kind=DeclineClass.FIXABLE, message=outcome.detail)
-        return _review(case, Cause.STORED_REFUSAL, now, policy, failure=failure, ambiguous=False)
+        review = _review(case, Cause.STORED_REFUSAL, now, policy, failure=failure, ambiguous=False)
+        return replace(review, pause_account=pause)
 
     free = pause or outcome.reason in (NotSentReason.PAUSED, NotSentReason.LEASE)
-    if not free and case.attempts >= policy.max_attempts:
+    # Before the first sending only questions were tried, and these come to an end as well.
+    tried = case.attempts + (case.checks if case.state is State.QUEUED else 0)
+    if not free and tried >= policy.max_attempts:
         return _review(case, Cause.ATTEMPTS_EXHAUSTED, now, policy, ambiguous=False, note=outcome.detail)
 
     return Decision(
@@ -269,15 +274,14 @@ def _not_sent(case: Case, outcome: NotSent, now: float, policy: Policy, jitter: 
 
 
 def _absent(case: Case, now: float, policy: Policy, jitter: float) -> Decision:
-    if case.state in (State.PENDING, State.REVIEW):
-        if _horizon_passed(case, now, policy):
-            return _review(case, Cause.HORIZON_PASSED, now, policy)
-        return _stay(case, now + _pace(case, policy))
     counts_from = absence_counts_from(policy, case.last_send_end)
+    if case.state in (State.PENDING, State.REVIEW):
+        return _asked_on(replace(case, absent=case.absent or now >= counts_from), now, policy)
     if now < counts_from:
         wait = min(backoff(policy, case.checks + 1, jitter), counts_from - now)
         return _still_unknown(case, now, policy, jitter, retry_after=wait, note="not found yet")
-    step, cause = plan_recovery(replace(case, ambiguous=True, absent=True), now, policy)
+    case = replace(case, ambiguous=True, absent=True)
+    step, cause = plan_recovery(case, now, policy)
     if step is Step.REPLAY:
         return Decision(
             state=State.UNKNOWN, due_at=now, ambiguous=True, absent=True, note="not found: the same bytes go again"
@@ -289,10 +293,8 @@ def _absent(case: Case, now: float, policy: Policy, jitter: float) -> Decision:
 def _unknown(case: Case, outcome: Unknown, now: float, policy: Policy, jitter: float) -> Decision:
     if outcome.contradiction:
         return _review(case, Cause.CONTRADICTION, now, policy, facts=outcome.facts, note=outcome.reason)
-    if _horizon_passed(case, now, policy):
-        return _review(case, Cause.HORIZON_PASSED, now, policy, note=outcome.reason)
     if case.state in (State.PENDING, State.REVIEW):
-        return _stay(case, now + _pace(case, policy))
+        return _asked_on(case, now, policy, facts=outcome.facts, note=outcome.reason)
 
     return _still_unknown(case, now, policy, jitter, facts=outcome.facts, note=outcome.reason)
 
@@ -320,10 +322,27 @@ def _still_unknown(
     )
 
 
-def _stay(case: Case, due_at: float, *, facts: Facts = NO_FACTS, pause: bool = False) -> Decision:
+def _asked_on(
+    case: Case,
+    now: float,
+    policy: Policy,
+    *,
+    wait: float | None = None,
+    facts: Facts = NO_FACTS,
+    pause: bool = False,
+    note: str = "",
+) -> Decision:
+    """It waits for the provider, or for a person, and nothing was learned: ask again at its pace, to the horizon."""
+    if case.state is State.PENDING and now >= case.since + policy.poll_horizon:
+        return _review(
+            case, Cause.HORIZON_PASSED, now, policy, facts=facts, note=note, ambiguous=case.provider_refund_id is None
+        )
+    if wait is None:
+        wait = poll_delay(policy, case.polls) if case.state is State.PENDING else policy.review_poll
+
     return Decision(
         state=case.state,
-        due_at=due_at,
+        due_at=now + wait,
         ambiguous=case.ambiguous,
         facts=facts,
         alert=facts.alert,
@@ -383,15 +402,6 @@ def _wait(case: Case, policy: Policy, retry_after: float | None, jitter: float) 
         return retry_after
 
     return backoff(policy, max(case.attempts, case.checks, 1), jitter)
-
-
-def _pace(case: Case, policy: Policy) -> float:
-    """When to ask again about a refund that waits for the provider, or for a person."""
-    return poll_delay(policy, case.polls) if case.state is State.PENDING else policy.review_poll
-
-
-def _horizon_passed(case: Case, now: float, policy: Policy) -> bool:
-    return case.state is State.PENDING and now >= case.since + policy.poll_horizon
 
 
 def _words(outcome: Outcome) -> str:

@@ -6,7 +6,16 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from domain.errors import FieldError, InvalidJob, InvalidMoney
 from domain.money import MAX_MINOR, exponent
@@ -15,6 +24,8 @@ MAX_BYTES = 1_048_576
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 MAX_METADATA = 50
+
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", re.ASCII)
 
 Reason = Literal["requested_by_customer", "duplicate", "fraudulent", "other"]
 
@@ -33,6 +44,14 @@ def _printable(value: str) -> str:
         raise ValueError("control characters are not allowed")
 
     return value
+
+
+def _written(value: object) -> object:
+    """A time is written out, never a number: seconds and milliseconds look alike."""
+    if isinstance(value, datetime) or (isinstance(value, str) and _MOMENT.match(value)):
+        return value
+
+    raise ValueError("an RFC 3339 time with its offset is required, like 2026-01-31T12:00:00Z")
 
 
 Currency = Annotated[str, Field(min_length=3, max_length=3), AfterValidator(_currency)]
@@ -99,7 +118,7 @@ class Customer(_Part):
     """Who gets the money back; encrypted at rest."""
 
     reference: Text128 | None = None
-    email: Annotated[str, Field(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")] | None = None
+    email: Annotated[str, Field(max_length=254, pattern=r"^[^@\s]+@[^@\s]+$"), AfterValidator(_printable)] | None = None
     first_name: Text128 | None = None
     last_name: Text128 | None = None
     phone: Text32 | None = None
@@ -140,7 +159,7 @@ class RefundJob(_Part):
     statement_descriptor: Some255 | None = None
     originator_reference: Some50 | None = None
     custom_references: Annotated[tuple[Some255, ...], Field(max_length=3, strict=False)] = ()
-    not_before: Annotated[AwareDatetime, Field(strict=False)] | None = None
+    not_before: Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_written)] | None = None
     expect_refundable: Annotated[int, Field(ge=0, le=MAX_MINOR)] | None = None
     metadata: dict[Some40, Text500] = {}
 
@@ -214,7 +233,7 @@ def _validate(data: dict[str, Any]) -> RefundJob:
 
 def _fault(detail: Any) -> FieldError:
     """Pydantic's location and message as pointer and rule; its own words where they are clear."""
-    path = [str(part) for part in detail["loc"] if not str(part).startswith("function-")]
+    path = [_member(part) for part in detail["loc"] if part != "[key]"]
     message = str(detail["msg"]).removeprefix("Value error, ")
     if detail["type"] == "value_error" and ": " in message and not path:
         name, _, message = message.partition(": ")
@@ -227,15 +246,20 @@ def _fault(detail: Any) -> FieldError:
     return FieldError("#/" + "/".join(path) if path else "#", message[:300], detail["type"].replace("_", "-"))
 
 
+def _member(name: object) -> str:
+    """One step of a JSON pointer (RFC 6901)."""
+    return str(name).replace("~", "~0").replace("/", "~1")
+
+
 def differing(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "#") -> tuple[str, ...]:
     """Pointers of the members in which two contents differ."""
     pointers: list[str] = []
     for key in sorted(ours.keys() | theirs.keys()):
         left, right = ours.get(key), theirs.get(key)
         if isinstance(left, dict) and isinstance(right, dict):
-            pointers.extend(differing(left, right, f"{prefix}/{key}"))
+            pointers.extend(differing(left, right, f"{prefix}/{_member(key)}"))
         elif left != right:
-            pointers.append(f"{prefix}/{key}")
+            pointers.append(f"{prefix}/{_member(key)}")
 
     return tuple(pointers)
 

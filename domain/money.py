@@ -24,7 +24,8 @@ EXPONENTS: dict[str, int] = {
 }
 
 MAX_MINOR = 10**15
-_MONEY = re.compile(r"^\s*(?P<amount>\d{1,15}(?:\.\d{1,4})?)\s+(?P<currency>[A-Z]{3})\s*$")
+_DIGITS = 20
+_MONEY = re.compile(r"^\s*(?P<amount>\d{1,15}(?:\.\d{1,4})?)\s+(?P<currency>[A-Z]{3})\s*$", re.ASCII)
 
 
 def exponent(currency: str) -> int:
@@ -46,10 +47,14 @@ def to_minor(major: Decimal | str, currency: str, *, decimals: int | None = None
     """Major units as an integer of minor units; a fraction of a minor unit raises InvalidMoney."""
     digits = exponent(currency) if decimals is None else decimals
     try:
-        scaled = Decimal(major).scaleb(digits)
-        whole = int(scaled)
-    except (InvalidOperation, ValueError, OverflowError):
-        raise InvalidMoney(f"{str(major)[:40]!r} is not a decimal number") from None
+        exact = Decimal(major)
+    except (InvalidOperation, ValueError):
+        exact = Decimal("NaN")
+    # More than this is no amount, and would be rounded by the arithmetic below.
+    if not exact.is_finite() or abs(exact.adjusted()) > _DIGITS or len(exact.as_tuple().digits) > _DIGITS:
+        raise InvalidMoney(f"{str(major)[:40]!r} is not a decimal number")
+    scaled = exact.scaleb(digits)
+    whole = int(scaled)
     if scaled != whole:
         raise InvalidMoney(f"{major} has more decimals than the {digits} of {currency}")
 

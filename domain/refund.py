@@ -85,7 +85,9 @@ class Refund:
     @property
     def outcome_certain(self) -> bool:
         """Whether it is known if the money moved."""
-        return not self.ambiguous and self.state is not State.SENDING
+        open_question = self.state in (State.SENDING, State.UNKNOWN, State.PENDING)
+
+        return self.state in FINAL or not (self.ambiguous or open_question)
 
     def case(self, *, ambiguous: bool | None = None, fingerprint_matches: bool = True) -> Case:
         """What the rules read of it."""
@@ -151,7 +153,9 @@ def moved(refund: Refund, state: State, now: float, **changes: Any) -> Refund:
     """The refund in `state` at `now`: the one way in which a state changes. The lease ends with it."""
     advance(refund.state, state) if state is not refund.state else None
     entered = {} if state is refund.state else {"since": now, "polls": 0, "checks": 0}
-    final = {"final_at": now if state in FINAL else None} if state is not refund.state else {}
+    final: dict[str, Any] = {"final_at": now if state in FINAL else None} if state is not refund.state else {}
+    if state in FINAL:
+        final["holds"] = False
 
     return replace(
         refund,
@@ -175,7 +179,8 @@ def decided(refund: Refund, decision: Decision, now: float, *, alone: bool) -> R
         reconciliation_id=clean(facts.reconciliation_id, 255) or refund.reconciliation_id,
         note=clean(decision.note or facts.alert, 512),
         cause=decision.cause or (refund.cause if decision.state is State.REVIEW else None),
-        replay_until=refund.replay_until if decision.ambiguous else None,
+        # Only a refund that is proven unsent starts a new lifetime; a pending one may come to be replayed.
+        replay_until=None if decision.state is State.QUEUED else refund.replay_until,
     )
     if failure is not None:
         after = replace(

@@ -72,4 +72,9 @@ def _uncertain(case: Case, now: float, policy: Policy) -> Verdict:
             ("an answer was lost", "the handle's lifetime is over: the same request could be paid again"),
         )
 
+    if policy.deduplicates:
+        return Verdict(
+            Advice.CHECK_FIRST, ("an answer was lost", "the last request may still be on its way: look again in minutes")
+        )
+
     return Verdict(Advice.HUMAN_ONLY, ("an answer was lost", "the provider does not tell a repeat from a new refund"))

@@ -177,9 +177,9 @@ class Pump:
         granted = self._allowed(room, admission)
         claimed = engine.ledger.run(lambda connection: self._claim_rows(connection, granted)) if granted else []
         unused = admission.granted - len(claimed)
-        if unused > 0:
-            # Places and tokens that nobody takes belong to the other workers at once.
-            self._admit(want=0, unused=unused, taken=len(claimed))
+        if admission.granted:
+            # What was taken is kept, what nobody takes belongs to the other workers at once.
+            self._admit(want=0, unused=max(0, unused), taken=len(claimed))
 
         return claimed, admission.breaker
 

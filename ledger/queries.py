@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_, select
 
 from domain.refund import Refund
 from domain.state import State
-from ledger.models import approval, attempt, outbox, payment, refund
+from ledger.models import account, approval, attempt, outbox, payment, refund
 from ledger.refunds import load
 
 _COLUMNS = tuple(refund.c[spec.name] for spec in fields(Refund))
@@ -156,10 +156,28 @@ def by_state(connection: Connection) -> dict[str, int]:
 
 
 def oldest_due(connection: Connection, now: float) -> float | None:
-    """Since when the longest-waiting refund has been due, in seconds; None where nothing is."""
+    """Since when the longest-waiting refund has been due, in seconds; None where nothing is.
+
+    What rests on purpose does not count: first sendings of a paused account, and those behind another refund of their
+    payment.
+    """
     working = (State.QUEUED, State.SENDING, State.UNKNOWN, State.PENDING)
+    holder = refund.alias("holder")
+    rests = or_(
+        exists().where(account.c.name == refund.c.account, account.c.paused),
+        exists().where(
+            holder.c.account == refund.c.account,
+            holder.c.payment_ref == refund.c.payment_ref,
+            or_(holder.c.holds, holder.c.state == State.UNKNOWN),
+            holder.c.id != refund.c.id,
+        ),
+    )
     query = select(func.min(refund.c.due_at)).where(
-        refund.c.due_at.is_not(None), refund.c.due_at <= now, refund.c.state.in_(working), refund.c.leased_by.is_(None)
+        refund.c.due_at.is_not(None),
+        refund.c.due_at <= now,
+        refund.c.state.in_(working),
+        refund.c.leased_by.is_(None),
+        ~and_(refund.c.state == State.QUEUED, rests),
     )
     due: float | None = connection.execute(query).scalar()
 

@@ -2,22 +2,34 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     Engine,
+    Executable,
     FromClause,
+    Insert,
+    LargeBinary,
+    Result,
+    Table,
     Text,
+    TextClause,
+    Update,
     bindparam,
     cast,
     column,
     create_engine,
     event,
     func,
+    insert,
     make_url,
     select,
+    text,
+    update,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError
@@ -91,7 +103,11 @@ def _sqlite(url: str) -> Engine:
 
 def rows(connection: Connection, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
     """A table of the rows in the parameter `rows` (see `packed`): one statement text for any number of rows."""
-    if connection.dialect.name == "sqlite":
+    return _table(columns, sqlite=connection.dialect.name == "sqlite")
+
+
+def _table(columns: Mapping[str, TypeEngine[Any]], *, sqlite: bool) -> FromClause:
+    if sqlite:
         each = func.json_each(bindparam("rows", type_=Text)).table_valued("value")
         fields = [func.json_extract(each.c.value, f"$.{name}").label(name) for name in columns]
         return select(*fields).cte("v")
@@ -106,3 +122,73 @@ def rows(connection: Connection, columns: Mapping[str, TypeEngine[Any]]) -> From
 def packed(values: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """The parameter that `rows` reads."""
     return {"rows": msgspec.json.encode(values).decode()}
+
+
+class OverRows:
+    """A statement over `rows`, built once: `build` receives the table of rows and answers the statement."""
+
+    def __init__(self, columns: Mapping[str, TypeEngine[Any]], build: Callable[[FromClause], Executable]) -> None:
+        self._built = {sqlite: build(_table(columns, sqlite=sqlite)) for sqlite in (True, False)}
+
+    def run(self, connection: Connection, values: Sequence[Mapping[str, Any]]) -> Result[Any]:
+        """Execute it with these values."""
+        return connection.execute(self._built[connection.dialect.name == "sqlite"], packed(values))
+
+
+def insert_rows(connection: Connection, table: Table, values: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows that all have the same columns; on PostgreSQL in one round trip however many there are."""
+    if not values:
+        return
+    if connection.dialect.name == "sqlite":
+        connection.execute(insert(table), values)
+    else:
+        connection.execute(_insert_packed(table, tuple(values[0])), packed(values))
+
+
+@cache
+def _insert_packed(table: Table, names: tuple[str, ...]) -> Insert:
+    """INSERT of the rows in the parameter `rows`, built once; bytes travel in base64, as `packed` writes them."""
+    columns = _columns(table, names)
+
+    return insert(table).from_select(list(names), select(*columns.values()))
+
+
+def update_rows(
+    connection: Connection, table: Table, values: Sequence[Mapping[str, Any]], *, keys: tuple[str, ...]
+) -> None:
+    """Update the rows named by `keys`; on PostgreSQL in one round trip however many there are."""
+    if not values:
+        return
+    names = tuple(values[0])
+    if connection.dialect.name == "sqlite":
+        connection.execute(_update_each(table, names, keys), values)
+    else:
+        connection.execute(_update_packed(table, names, keys), packed(values))
+
+
+@cache
+def _update_each(table: Table, names: tuple[str, ...], keys: tuple[str, ...]) -> TextClause:
+    changes = ", ".join(f"{name} = :{name}" for name in names if name not in keys)
+
+    wanted = " AND ".join(f"{key} = :{key}" for key in keys)
+
+    return text(f"UPDATE {table.name} SET {changes} WHERE {wanted}")  # noqa: S608 - names of our own tables
+
+
+@cache
+def _update_packed(table: Table, names: tuple[str, ...], keys: tuple[str, ...]) -> Update:
+    columns = _columns(table, names)
+
+    return (
+        update(table)
+        .values({name: columns[name] for name in names if name not in keys})
+        .where(*(table.c[key] == columns[key] for key in keys))
+    )
+
+
+def _columns(table: Table, names: tuple[str, ...]) -> dict[str, ColumnElement[Any]]:
+    """PostgreSQL: the columns of the parameter `rows`; bytes come in base64, as `packed` writes them."""
+    binary = {name for name in names if isinstance(table.c[name].type, LargeBinary)}
+    values = _table({name: Text() if name in binary else table.c[name].type for name in names}, sqlite=False)
+
+    return {name: func.decode(values.c[name], "base64") if name in binary else values.c[name] for name in names}

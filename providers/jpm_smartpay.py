@@ -210,7 +210,8 @@ class JpmSmartPay:
         """The transaction's captures; with automatic capture, its amount once it is captured or settled."""
         answer = yield from self._call(self._transaction(order))
         if isinstance(answer, NotSent):
-            return PaymentFacts(problem=answer.detail)
+            refused = answer.reason is NotSentReason.CREDENTIALS
+            return PaymentFacts(problem=answer.detail, credentials_refused=refused)
         body = wire.json_object(answer.content) or {}
         if answer.status_code == HTTPStatus.OK and body:
             return self._payment_facts(body)
@@ -355,7 +356,7 @@ class JpmSmartPay:
 
         return PaymentFacts(
             captured=sum(amounts) if amounts and min(amounts) > 0 else None,
-            currency=wire.text(overview.get("currencyCode"), 3),
+            currency=wire.text(overview.get("currencyCode")),
         )
 
     def _is_captured(self, status: object) -> bool:
@@ -408,7 +409,7 @@ def _facts(entry: Mapping[str, Any]) -> Facts:
         provider_refund_id=wire.text(data.get("refundId"), 64),
         status=wire.text(entry.get("status")),
         amount=_minor(amount),
-        currency=wire.text(amount.get("currencyCode"), 3),
+        currency=wire.text(amount.get("currencyCode")),
         reconciliation_id=wire.text(data.get("reconciliationReferenceId")),
     )
 
@@ -416,7 +417,7 @@ def _facts(entry: Mapping[str, Any]) -> Facts:
 def _minor(amount: Mapping[str, Any]) -> int | None:
     """`amount` in `currencyCode` as minor units: None where one is absent, -1 where it is no amount."""
     said = wire.text(amount.get("amount"))
-    decimals = EXPONENTS.get(wire.text(amount.get("currencyCode"), 3) or "")
+    decimals = EXPONENTS.get(wire.text(amount.get("currencyCode")) or "")
     if said is None or decimals is None:
         return None
 

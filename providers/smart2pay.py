@@ -277,11 +277,13 @@ class Smart2Pay:
         """GET /v1/payments/{id}: cards show CapturedAmount, and CaptureDetails where there were several."""
         response = yield Ask(wire.get(f"{self._base}/v1/payments/{order.payment_id}"))
         payment = _object(wire.json_object(response.content), "Payment")
+        if response.status_code == HTTPStatus.UNAUTHORIZED:
+            return PaymentFacts(problem="HTTP 401", credentials_refused=True)
         if response.status_code != HTTPStatus.OK or not payment:
             reason, code, _ = self._reason(_object(payment, "Status"))
             final = reason is Reason.FINAL and response.status_code in REFUSALS
             return PaymentFacts(problem=f"HTTP {response.status_code}", problem_code=code or None, final=final)
-        currency = wire.text(payment.get("Currency"), 3)
+        currency = wire.text(payment.get("Currency"))
         captured = self._minor(_captured(payment, order.capture_id), currency)
 
         return PaymentFacts(captured=captured if captured and captured > 0 else None, currency=currency)
@@ -396,7 +398,7 @@ class Smart2Pay:
         state = _object(refund, "Status") or _object(refund, "StateDetails")
         number, status = _integer(refund.get("ID")), state.get("ID")
         reason, code, message = self._reason(state)
-        currency = wire.text(refund.get("Currency"), 3)
+        currency = wire.text(refund.get("Currency"))
 
         return Record(
             handle=wire.text(refund.get("MerchantTransactionID")) or None,

@@ -228,8 +228,8 @@ class SmartGlocal:
         response = yield Ask(self._ask(order.payment_id))
         session = _session(response, order)
         if isinstance(session, Outcome):
-            reason = session.reason if isinstance(session, Unknown | NotSent) else ""
-            return PaymentFacts(problem=str(reason))
+            refused = isinstance(session, NotSent)
+            return PaymentFacts(problem=_not_begun(session, response).detail, credentials_refused=refused)
 
         return self._payment_facts(session)
 
@@ -246,9 +246,7 @@ class SmartGlocal:
 
     def notification(self, headers: Mapping[str, str], body: bytes, now: float) -> Notification:  # noqa: ARG002
         """`X-PARTNER-SIGN` over the raw body (page webhooks); there is no timestamp."""
-        if self._provider_key is None or not _verifies(
-            self._provider_key, headers.get("x-partner-sign", ""), body
-        ):
+        if self._provider_key is None or not _verifies(self._provider_key, headers.get("x-partner-sign", ""), body):
             raise NotificationRefused("the signature does not match")
         event = wire.json_object(body)
         session = event.get("session") if event else None

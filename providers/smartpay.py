@@ -8,6 +8,7 @@ same `Idempotency-Key` within 6 hours, later by a look-up: our handle stands in 
 
 import hashlib
 import hmac
+import re
 import string
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 import httpx
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from domain.money import EXPONENTS, MAX_MINOR, exponent, to_major, to_minor
 from domain.outcome import (
@@ -110,6 +111,22 @@ class SmartpaySettings(AdapterSettings):
     secret_key: SecretStr = Field(min_length=1)
     webhook_secret: SecretStr = SecretStr("")
 
+    @field_validator("secret_key")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr) -> SecretStr:
+        if not re.fullmatch(r"[!-~]*", value.get_secret_value()):
+            raise ValueError("printable ASCII characters without spaces or line ends")
+
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _is_base62(cls, value: SecretStr) -> SecretStr:
+        if not DIGITS.keys() >= set(value.get_secret_value()):
+            raise ValueError("letters and digits only")
+
+        return value
+
 
 @dataclass(frozen=True, slots=True)
 class _Found:
@@ -172,9 +189,7 @@ class Smartpay:
             return outcome
         known = replace(order, provider_refund_id=outcome.facts.provider_refund_id)
         again = yield from self.status(known)
-        proves = isinstance(again, Succeeded | Declined) or (
-            isinstance(again, Unknown) and again.contradiction
-        )
+        proves = isinstance(again, Succeeded | Declined) or (isinstance(again, Unknown) and again.contradiction)
 
         return again if proves else outcome
 
@@ -448,10 +463,7 @@ def signing_key(secret: str) -> bytes:
 
 
 def signature(secret: str, message: bytes) -> str:
-    """Lower-case hex HMAC-SHA256; a secret that is not base62 signs nothing."""
-    if not secret or not DIGITS.keys() >= set(secret):
-        return ""
-
+    """Lower-case hex HMAC-SHA256."""
     return hmac.new(signing_key(secret), message, hashlib.sha256).hexdigest()
 
 
@@ -493,6 +505,7 @@ def _no_payment(response: httpx.Response, body: Record | None) -> PaymentFacts:
         problem=f"HTTP {response.status_code} {code}".strip(),
         problem_code=code if missing else None,
         final=missing,
+        credentials_refused=response.status_code == httpx.codes.UNAUTHORIZED,
     )
 
 
@@ -509,11 +522,7 @@ def _order_without_payment(order: Record) -> PaymentFacts:
 
 def _complete(records: list[Record]) -> _Found:
     readable = _readable(records)
-    gap = (
-        None
-        if len(readable) == len(records)
-        else Unknown(reason="the list holds something that is no refund")
-    )
+    gap = None if len(readable) == len(records) else Unknown(reason="the list holds something that is no refund")
 
     return _Found(readable, gap)
 
@@ -548,9 +557,7 @@ def _handle_of(refund: Record) -> str | None:
 
 
 def _whole(value: object) -> int | None:
-    return (
-        value if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_MINOR else None
-    )
+    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_MINOR else None
 
 
 def create(settings: AdapterSettings) -> Smartpay:

@@ -7,6 +7,7 @@ same bytes under the same `Idempotency-Key` within 24 hours; no call finds a ref
 
 import hashlib
 import hmac
+import re
 from collections.abc import Generator, Mapping
 from dataclasses import replace
 from decimal import Decimal
@@ -15,7 +16,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 import httpx
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from domain.money import EXPONENTS, exponent, to_major
 from domain.outcome import (
@@ -118,6 +119,14 @@ class SmartRetrySettings(AdapterSettings):
     api_key: SecretStr = Field(min_length=1)
     terminal_id: str = Field(pattern=r"^[A-Za-z0-9]{6}$")
     webhook_secret: SecretStr = SecretStr("")
+
+    @field_validator("api_key")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr) -> SecretStr:
+        if not re.fullmatch(r"[!-~]*", value.get_secret_value()):
+            raise ValueError("printable ASCII characters without spaces or line ends")
+
+        return value
 
 
 class SmartRetry:
@@ -330,13 +339,16 @@ def _no_answer(response: httpx.Response, body: Mapping[str, Any] | None, *, stor
         # Page rate-limiting: a limited call was not processed. A replayed 429 is a stored one.
         wait = wire.retry_after(response)
         return NotSent(reason=NotSentReason.THROTTLED, retry_after=wait, stored=replayed)
-    refused = status in REFUSAL_STATUS and reason in CREDENTIALS
-    if status == httpx.codes.UNAUTHORIZED or refused:
+    if _refuses_credentials(status, reason):
         return NotSent(reason=NotSentReason.CREDENTIALS, detail=reason or "HTTP 401", stored=stored or replayed)
     if body is None:
         return wire.unreadable(response)
 
     return Unknown(reason=f"HTTP {status} {reason or 'without a reason'}{', replayed' if replayed else ''}")
+
+
+def _refuses_credentials(status: int, reason: str) -> bool:
+    return status == httpx.codes.UNAUTHORIZED or (status in REFUSAL_STATUS and reason in CREDENTIALS)
 
 
 def _no_payment(response: httpx.Response, body: Mapping[str, Any] | None) -> PaymentFacts:
@@ -347,6 +359,7 @@ def _no_payment(response: httpx.Response, body: Mapping[str, Any] | None) -> Pay
         problem=f"HTTP {response.status_code} {reason}".strip(),
         problem_code=reason if missing else None,
         final=missing,
+        credentials_refused=_refuses_credentials(response.status_code, reason),
     )
 
 

@@ -46,7 +46,9 @@ local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local rate, concurrency = tonumber(ARGV[1]), tonumber(ARGV[2])
 local worker, mine, want = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local unused, cooldown, ttl = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+local unused, cooldown = tonumber(ARGV[6]), tonumber(ARGV[7])
+-- What was only asked for lapses soon: a process may be killed before it takes it.
+local ttl = want > 0 and tonumber(ARGV[8]) or tonumber(ARGV[9])
 
 local busy = 0
 local places = redis.call('HGETALL', KEYS[2])
@@ -100,7 +102,8 @@ return 'closed'
 
 
 # How long a process keeps its places without a word: one that was killed must not hold them for long.
-_PLACES_TTL_MS = 15_000
+_ASKED_TTL_MS = 2_000
+_TAKEN_TTL_MS = 15_000
 
 
 class Limits:
@@ -136,7 +139,8 @@ class Limits:
                         want,
                         unused,
                         limit.cooldown * 1000,
-                        _PLACES_TTL_MS,
+                        _ASKED_TTL_MS,
+                        _TAKEN_TTL_MS,
                     ],
                 )
                 return Admission(int(granted), Breaker(breaker.decode()))

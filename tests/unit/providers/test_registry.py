@@ -137,9 +137,7 @@ def test_a_package_that_cannot_be_loaded_is_named(install):
     )
 
 
-@pytest.mark.parametrize(
-    "source", ["", "def create(settings): ...", "class Settings: ...\ndef create(settings): ..."]
-)
+@pytest.mark.parametrize("source", ["", "def create(settings): ...", "class Settings: ...\ndef create(settings): ..."])
 def test_a_package_that_offers_no_adapter_is_told_what_to_offer(install, source):
     install("acme-refunds", "acme_refunds", source, sixth="acme_refunds")
     (line,) = lines_of("sixth", {})
@@ -158,9 +156,7 @@ def test_a_name_that_two_packages_offer_is_refused(install):
     install("acme-refunds", "acme_refunds", SIXTH, sixth="acme_refunds")
     install("other-refunds", "other_refunds", SIXTH, sixth="other_refunds")
 
-    assert lines_of("sixth", {}) == (
-        "accounts.shop.provider: two installed packages offer the provider 'sixth'",
-    )
+    assert lines_of("sixth", {}) == ("accounts.shop.provider: two installed packages offer the provider 'sixth'",)
 
 
 def test_an_unknown_provider_names_the_known_ones():
@@ -242,9 +238,7 @@ def test_all_faults_are_reported_together():
 def test_a_rule_about_several_settings_names_the_account():
     options = support.options("jpm_smartpay") | {"authentication_key": ""}
 
-    assert lines_of("jpm_smartpay", options) == (
-        "accounts.shop: either authentication_key or oauth is required",
-    )
+    assert lines_of("jpm_smartpay", options) == ("accounts.shop: either authentication_key or oauth is required",)
 
 
 @pytest.mark.parametrize("account", support.ACCOUNTS)

@@ -1099,7 +1099,7 @@ def test_of_several_captures_the_one_that_is_refunded_counts(card):
 
 @pytest.mark.parametrize(
     ("status", "number", "final"),
-    [(404, 17, True), (400, 17, True), (404, 9999, False), (404, 20, False), (500, 17, False), (401, 17, False)],
+    [(404, 17, True), (400, 17, True), (404, 9999, False), (404, 20, False), (500, 17, False)],
 )
 def test_a_payment_that_cannot_be_read_is_a_final_problem_for_a_known_reason_only(apm, status, number, final):
     unknown = answer(status, {"Payment": {"ID": None, "Status": {"ID": None, "Reasons": code(number)}}})
@@ -1108,6 +1108,13 @@ def test_a_payment_that_cannot_be_read_is_a_final_problem_for_a_known_reason_onl
     assert facts.problem == f"HTTP {status}"
     assert facts.problem_code == str(number)
     assert facts.final is final
+
+
+def test_refused_credentials_at_the_payment_question_are_said_as_such(apm):
+    facts = talk(apm.payment(order()), answer(401, {})).end
+
+    assert facts.credentials_refused
+    assert not facts.final
 
 
 @pytest.mark.parametrize(

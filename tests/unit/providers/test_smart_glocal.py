@@ -252,9 +252,7 @@ def test_every_listed_status_is_read_alike(glocal, known, call, word, kind):
         assert end.kind is DeclineClass.FINAL
 
 
-@pytest.mark.parametrize(
-    "word", ["cancelled", "ACCEPTED", "", None, True, 1, ["accepted"], {"a": "accepted"}]
-)
+@pytest.mark.parametrize("word", ["cancelled", "ACCEPTED", "", None, True, 1, ["accepted"], {"a": "accepted"}])
 def test_a_status_nobody_knows_is_pending_with_an_alert(glocal, known, word):
     end = talk(glocal.status(known), session(refund(status=word))).end
 
@@ -415,9 +413,7 @@ def test_a_chargeback_is_never_adopted(glocal, after):
     chargeback = BARE | {"is_chargeback": True}
 
     assert talk(glocal.lookup(after), session(OLD, chargeback)).end == Absent()
-    assert isinstance(
-        talk(glocal.lookup(after), session(OLD, chargeback, BARE | {"id": "rf_4"})).end, Succeeded
-    )
+    assert isinstance(talk(glocal.lookup(after), session(OLD, chargeback, BARE | {"id": "rf_4"})).end, Succeeded)
     assert talk(glocal.lookup(after), session(refund(is_chargeback=True))).end.contradiction
 
 
@@ -536,6 +532,13 @@ def test_a_payment_that_cannot_be_added_up_is_a_problem(glocal, order, odd):
     assert end.captured is None
 
 
+def test_a_payment_question_tells_that_the_credentials_are_refused(glocal, order):
+    for refused in (error("authentication_error"), answer(401, b"")):
+        assert talk(glocal.payment(order), refused).end.credentials_refused
+    for other in (error("invalid_request"), answer(403, b""), answer(500, {}), session()):
+        assert not talk(glocal.payment(order), other).end.credentials_refused
+
+
 @pytest.mark.parametrize(
     ("shown", "health"),
     [
@@ -615,9 +618,7 @@ def test_a_signed_body_that_is_no_event_is_refused(glocal, body):
         glocal.notification(signed(body), body, 0.0)
 
 
-@pytest.mark.parametrize(
-    "kind", ["ready_to_confirm", "ready_to_capture", "action_required", "payment_finished"]
-)
+@pytest.mark.parametrize("kind", ["ready_to_confirm", "ready_to_capture", "action_required", "payment_finished"])
 def test_other_kinds_are_hints_about_the_session(glocal, kind):
     body = json.dumps({"type": kind, "session": {"id": "ps_1"}}).encode()
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from domain.errors import ConfigurationError
 from domain.outcome import (
     Absent,
     DeclineClass,
@@ -106,9 +107,7 @@ def test_a_reason_is_sent_as_one_of_the_two_that_exist(smartpay, ours, theirs):
 
 
 def test_items_and_metadata_of_the_shop_go_along(smartpay):
-    asked = support.order(
-        "smartpay", items=({"id": "1231", "quantity": 1}, {"sku": "x"}), metadata={"rma": "7"}
-    )
+    asked = support.order("smartpay", items=({"id": "1231", "quantity": 1}, {"sku": "x"}), metadata={"rma": "7"})
     body = body_of(talk(smartpay.refund(asked), answer(200, REFUND)).requests[0])
 
     assert body["lineItems"] == ["1231"]
@@ -116,9 +115,7 @@ def test_items_and_metadata_of_the_shop_go_along(smartpay):
 
 
 def test_never_more_than_twenty_pairs_of_metadata_are_sent(smartpay):
-    asked = support.order(
-        "smartpay", metadata={f"k{n}": "v" for n in range(30)} | {METADATA_HANDLE: "forged"}
-    )
+    asked = support.order("smartpay", metadata={f"k{n}": "v" for n in range(30)} | {METADATA_HANDLE: "forged"})
     metadata = body_of(talk(smartpay.refund(asked), answer(200, REFUND)).requests[0])["metadata"]
 
     assert len(metadata) == 20
@@ -175,9 +172,7 @@ def test_a_status_nobody_knows_is_pending_with_an_alert(smartpay, order, word):
 
 def test_an_account_may_teach_a_status():
     smartpay = support.provider("smartpay", status_map={"pending": "pending", "refunded": "succeeded"})
-    pending = talk(
-        smartpay.refund(support.order("smartpay")), answer(200, {**REFUND, "status": "pending"})
-    ).end
+    pending = talk(smartpay.refund(support.order("smartpay")), answer(200, {**REFUND, "status": "pending"})).end
     paid = talk(smartpay.refund(support.order("smartpay")), answer(200, {**REFUND, "status": "refunded"})).end
 
     assert isinstance(pending, Pending)
@@ -339,9 +334,7 @@ def test_a_refund_that_is_not_there_is_absent(smartpay, known):
     missing = answer(404, {"statusCode": 404, "errorCode": "refund.not-found"})
 
     assert talk(smartpay.status(known), missing).end == Absent()
-    assert isinstance(
-        talk(smartpay.status(known), answer(404, {"errorCode": "payment.not-found"})).end, Unknown
-    )
+    assert isinstance(talk(smartpay.status(known), answer(404, {"errorCode": "payment.not-found"})).end, Unknown)
 
 
 def test_the_status_of_another_refund_is_a_contradiction(smartpay, known):
@@ -391,15 +384,11 @@ def test_a_payment_without_refunds_proves_absence(smartpay, order):
 
 @pytest.mark.parametrize("odd", [None, 7, {}, {"status": "succeeded"}, [REFUND]])
 def test_a_list_with_something_odd_in_it_proves_no_absence(smartpay, order, odd):
-    assert isinstance(
-        talk(smartpay.lookup(order), answer(200, {**PAYMENT_OBJECT, "refunds": [odd]})).end, Unknown
-    )
+    assert isinstance(talk(smartpay.lookup(order), answer(200, {**PAYMENT_OBJECT, "refunds": [odd]})).end, Unknown)
 
 
 def page(*refunds, token=None):
-    return answer(
-        200, {"object": "collection", "data": list(refunds), "maxResults": 100, "nextPageToken": token}
-    )
+    return answer(200, {"object": "collection", "data": list(refunds), "maxResults": 100, "nextPageToken": token})
 
 
 def test_without_refunds_in_the_payment_all_pages_are_read(smartpay, order):
@@ -420,6 +409,15 @@ def test_only_a_complete_listing_proves_absence(smartpay, order):
     assert isinstance(talk(smartpay.lookup(order), payment, page(token="p"), answer(502)).end, Unknown)
     assert isinstance(talk(smartpay.lookup(order), payment, answer(200, {"data": "?"})).end, Unknown)
     assert isinstance(talk(smartpay.lookup(order), payment, answer(200, {})).end, Unknown)
+
+
+def test_only_in_a_complete_listing_is_a_refund_without_metadata_the_only_one(smartpay, order):
+    bare = {**REFUND, "metadata": {}}
+    payment = answer(200, PAYMENT_OBJECT)
+
+    assert isinstance(talk(smartpay.lookup(order), payment, page(bare)).end, Succeeded)
+    assert isinstance(talk(smartpay.lookup(order), payment, page(bare, token="p"), answer(502)).end, Unknown)
+    assert isinstance(talk(smartpay.lookup(order), payment, page(REFUND, token="p"), answer(502)).end, Succeeded)
 
 
 def test_an_endless_listing_ends_and_proves_nothing(smartpay, order):
@@ -459,9 +457,7 @@ def test_two_refunds_that_could_be_ours_are_for_a_person(smartpay, order):
 
 
 def test_the_same_refund_on_two_pages_is_one(smartpay, order):
-    end = talk(
-        smartpay.lookup(order), answer(200, PAYMENT_OBJECT), page(REFUND, token="p2"), page(REFUND)
-    ).end
+    end = talk(smartpay.lookup(order), answer(200, PAYMENT_OBJECT), page(REFUND, token="p2"), page(REFUND)).end
 
     assert isinstance(end, Succeeded)
 
@@ -538,9 +534,7 @@ def test_the_payments_of_an_order_are_all_named(smartpay, by_order):
     ],
 )
 def test_an_order_without_a_payment_is_final_once_none_will_come(smartpay, by_order, status, final):
-    end = talk(
-        smartpay.payment(by_order), answer(200, {**ORDER_OBJECT, "payments": [], "status": status})
-    ).end
+    end = talk(smartpay.payment(by_order), answer(200, {**ORDER_OBJECT, "payments": [], "status": status})).end
 
     assert end.problem
     assert end.final is final
@@ -565,10 +559,7 @@ def test_a_payment_tells_what_was_captured_and_what_went_back(smartpay, order):
 
 @pytest.mark.parametrize("refunds", [None, ["refund_test_abc"], [{**REFUND, "amount": "?"}]])
 def test_what_went_back_is_unknown_unless_all_of_it_is_shown(smartpay, order, refunds):
-    assert (
-        talk(smartpay.payment(order), answer(200, {**PAYMENT_OBJECT, "refunds": refunds})).end.refunded
-        is None
-    )
+    assert talk(smartpay.payment(order), answer(200, {**PAYMENT_OBJECT, "refunds": refunds})).end.refunded is None
 
 
 @pytest.mark.parametrize(
@@ -588,11 +579,10 @@ def test_only_a_documented_404_makes_a_payment_impossible(smartpay, order, by_or
         assert end.final is final
         assert end.problem
         assert end.problem_code == (code if final else None)
+        assert end.credentials_refused is (status == 401)
 
 
-@pytest.mark.parametrize(
-    "change", [{"amount": None}, {"currency": None}, {"amount": "x"}, {"currency": "YEN"}]
-)
+@pytest.mark.parametrize("change", [{"amount": None}, {"currency": None}, {"amount": "x"}, {"currency": "YEN"}])
 def test_a_payment_without_an_amount_is_a_problem(smartpay, order, change):
     end = talk(smartpay.payment(order), answer(200, PAYMENT_OBJECT | change)).end
 
@@ -723,11 +713,25 @@ def test_a_changed_body_is_refused(smartpay):
         smartpay.notification(headers(body), body + b" ", NOW)
 
 
-def test_without_a_usable_secret_nothing_is_believed():
-    for secret in ("", "no-base62!"):
-        smartpay = support.provider("smartpay", webhook_secret=secret)
-        with pytest.raises(NotificationRefused):
-            smartpay.notification({"smartpay-signature": ""}, event(), NOW)
+def test_without_a_secret_nothing_is_believed():
+    smartpay = support.provider("smartpay", webhook_secret="")
+    body = event()
+
+    for given in ("", signature("", b"1653028523020." + body)):
+        with pytest.raises(NotificationRefused, match="signature"):
+            smartpay.notification(headers(body) | {"smartpay-signature": given}, body, NOW)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("webhook_secret", "no-base62!"), ("secret_key", "sk_test_1\n"), ("secret_key", "sk_test_\xe9")],
+)
+def test_a_secret_that_cannot_be_used_stops_the_start(key, value):
+    with pytest.raises(ConfigurationError) as refused:
+        support.provider("smartpay", **{key: value})
+
+    assert refused.value.lines[0].startswith(f"accounts.smartpay.{key}: expected ")
+    assert value not in str(refused.value)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"eventData":7}', b"<html>"])
@@ -753,9 +757,7 @@ def test_metadata_must_leave_room_for_our_handle(smartpay):
     nineteen = {f"k{n}": "v" for n in range(19)}
 
     assert faults(smartpay, support.order("smartpay", metadata=nineteen))[0] == {}
-    assert list(faults(smartpay, support.order("smartpay", metadata=nineteen | {"z": "v"}))[0]) == [
-        "#/metadata"
-    ]
+    assert list(faults(smartpay, support.order("smartpay", metadata=nineteen | {"z": "v"}))[0]) == ["#/metadata"]
     reserved = support.order("smartpay", metadata={METADATA_HANDLE: "x"})
     assert list(faults(smartpay, reserved)[0]) == [f"#/metadata/{METADATA_HANDLE}"]
 
@@ -775,8 +777,6 @@ def test_the_capabilities_are_those_of_the_fact_sheet(smartpay):
     assert (can.polled, can.payment_facts, can.order_lookup, can.matches_handle) == (False, True, True, True)
 
 
-@pytest.mark.parametrize(
-    ("key", "environment"), [("sk_test_1", "test"), ("sk_live_1", "live"), ("other", "unknown")]
-)
+@pytest.mark.parametrize(("key", "environment"), [("sk_test_1", "test"), ("sk_live_1", "live"), ("other", "unknown")])
 def test_the_fingerprint_tells_test_from_live_and_shows_no_key(key, environment):
     assert support.provider("smartpay", secret_key=key).fingerprint == f"smartpay {BASE} {environment}"

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from domain.errors import ConfigurationError
 from domain.outcome import (
     Absent,
     DeclineClass,
@@ -98,13 +99,9 @@ def test_the_refund_of_the_document_is_asked_for_as_documented(smartretry):
         (10**15, "USD", b'"amount":10000000000000.00,'),
     ],
 )
-def test_amounts_are_written_in_major_units_with_the_currencys_decimals(
-    smartretry, amount, currency, written
-):
+def test_amounts_are_written_in_major_units_with_the_currencys_decimals(smartretry, amount, currency, written):
     """Page overview, "Amounts"."""
-    content = next(
-        smartretry.refund(support.order("smartretry", amount=amount, currency=currency))
-    ).request.content
+    content = next(smartretry.refund(support.order("smartretry", amount=amount, currency=currency))).request.content
 
     assert written in content
 
@@ -165,9 +162,7 @@ def test_an_answer_that_says_neither_yes_nor_no_proves_nothing(smartretry, order
 
 
 def test_the_answer_of_another_refund_is_a_contradiction(smartretry, order):
-    assert talk(
-        smartretry.refund(order), answer(200, {**ACCEPTED, "merchant_transaction_id": "x"})
-    ).end.contradiction
+    assert talk(smartretry.refund(order), answer(200, {**ACCEPTED, "merchant_transaction_id": "x"})).end.contradiction
 
 
 @pytest.mark.parametrize(
@@ -235,9 +230,7 @@ def test_an_id_cannot_lead_the_path_astray(smartretry, order):
     assert heard.requests[0].url.raw_path == b"/v1/payments/status/ABC123/..%2F..%2Fx"
 
 
-@pytest.mark.parametrize(
-    "kind", ["sale", "preauth", "capture", "void", "recurring_init", "recurring", "payout"]
-)
+@pytest.mark.parametrize("kind", ["sale", "preauth", "capture", "void", "recurring_init", "recurring", "payout"])
 def test_the_status_of_something_else_is_a_contradiction(smartretry, order, kind):
     assert talk(smartretry.status(order), status("APPROVED", type=kind)).end.contradiction
 
@@ -317,9 +310,7 @@ def test_a_throttled_call_was_not_sent_and_a_replayed_one_is_stored(smartretry, 
     fresh = problem(429, "RATE_LIMIT_EXCEEDED", {"Retry-After": "3", header: "false"})
     again = problem(429, "RATE_LIMIT_EXCEEDED", {header: "true"})
 
-    assert talk(smartretry.refund(order), fresh).end == NotSent(
-        reason=NotSentReason.THROTTLED, retry_after=3.0
-    )
+    assert talk(smartretry.refund(order), fresh).end == NotSent(reason=NotSentReason.THROTTLED, retry_after=3.0)
     assert talk(smartretry.refund(order), again).end.stored
 
 
@@ -407,6 +398,7 @@ def test_only_a_documented_refusal_makes_a_payment_impossible(smartretry, order,
 
     assert end.final is final
     assert end.problem
+    assert end.credentials_refused is (reason in ("TERMINAL_NOT_FOUND", "INVALID_API_KEY"))
 
 
 @pytest.mark.parametrize(("http", "health"), [(200, Health.OK), (503, Health.UNREACHABLE)])
@@ -481,6 +473,12 @@ def test_without_a_secret_nothing_is_believed():
 def test_a_signed_body_that_is_no_event_is_refused(smartretry, body):
     with pytest.raises(NotificationRefused, match="not an event"):
         smartretry.notification(signed(body), body, NOW)
+
+
+@pytest.mark.parametrize("key", ["sk_test_1\n", "sk test", "sk_\xe9"])
+def test_a_key_that_fits_no_header_stops_the_start(key):
+    with pytest.raises(ConfigurationError, match=r"accounts\.smartretry\.api_key: expected printable ASCII"):
+        support.provider("smartretry", api_key=key)
 
 
 def faults(order):

@@ -1,0 +1,63 @@
+"""The search box: words and `name:value` parts in, what the ledger filters by out."""
+
+import shlex
+from dataclasses import replace
+
+from domain.errors import FieldError, InvalidJob
+from domain.state import State
+from ledger.queries import Filter
+from ledger.vault import Vault
+
+LISTS = {
+    "state": "states",
+    "account": "accounts",
+    "provider": "providers",
+    "cause": "causes",
+    "failure": "failure_codes",
+}
+TEXTS = {"ref": "reference", "payment": "payment_id", "order": "order_id", "assignee": "assignee"}
+HASHED = {"email": "email_hash", "name": "name_hash", "customer": "customer_hash"}
+NAMES = (*LISTS, *TEXTS, *HASHED)
+
+
+def parse(words: str, vault: Vault, narrowed: Filter | None = None) -> Filter:
+    """`order:123 state:review lin@example.com`; a bare word is any kind of id, or an e-mail address.
+
+    The same name twice means either; different ones mean both. Raises InvalidJob naming the part that is wrong.
+    """
+    wanted = narrowed or Filter()
+    for part in _split(words):
+        name, colon, value = part.partition(":")
+        wanted = _narrowed(wanted, name, value, vault) if colon and value else _any(wanted, part, vault)
+
+    return wanted
+
+
+def _split(words: str) -> list[str]:
+    try:
+        return shlex.split(words)
+    except ValueError as error:
+        raise _wrong(words, str(error).lower()) from None
+
+
+def _narrowed(wanted: Filter, name: str, value: str, vault: Vault) -> Filter:
+    if name in LISTS:
+        if name == "state" and value not in set(State):
+            raise _wrong(f"{name}:{value}", f"there is no such state; there are {', '.join(State)}")
+        return replace(wanted, **{LISTS[name]: (*getattr(wanted, LISTS[name]), value)})
+    if name in TEXTS:
+        return replace(wanted, **{TEXTS[name]: value})
+    if name in HASHED:
+        return replace(wanted, **{HASHED[name]: vault.index(name, value)})
+    raise _wrong(f"{name}:{value}", f"there is no {name!r}; there are {', '.join(NAMES)}")
+
+
+def _any(wanted: Filter, word: str, vault: Vault) -> Filter:
+    if "@" in word:
+        return replace(wanted, email_hash=vault.index("email", word))
+
+    return replace(wanted, anything=(*wanted.anything, word))
+
+
+def _wrong(part: str, why: str) -> InvalidJob:
+    return InvalidJob(FieldError("#/query", f"{part[:80]!r}: {why}", "query-invalid"), code="query-invalid")
