@@ -74,7 +74,8 @@ def _uncertain(case: Case, now: float, policy: Policy) -> Verdict:
 
     if policy.deduplicates:
         return Verdict(
-            Advice.CHECK_FIRST, ("an answer was lost", "the last request may still be on its way: look again in minutes")
+            Advice.CHECK_FIRST,
+            ("an answer was lost", "the last request may still be on its way: look again later"),
         )
 
     return Verdict(Advice.HUMAN_ONLY, ("an answer was lost", "the provider does not tell a repeat from a new refund"))

@@ -89,6 +89,7 @@ def _database(engine: Engine) -> list[Finding]:
             durable = _durable(engine, connection)
             skew = _skew(engine, connection)
             unbalanced = queries.balances(connection)
+            orphaned = queries.accounts_with_open_refunds(connection) - set(engine.accounts)
     except SQLAlchemyError as error:
         return [Finding("database", Grade.UNHEALTHY, f"{name}: {type(error).__name__}")]
 
@@ -100,6 +101,10 @@ def _database(engine: Engine) -> list[Finding]:
             "books",
             Grade.FINE if not unbalanced else Grade.UNHEALTHY,
             "reservations equal the open refunds" if not unbalanced else f"{len(unbalanced)} payments do not add up",
+        ),
+        *(
+            Finding(f"account {name}", Grade.UNHEALTHY, "has open refunds and is not configured: nobody works on them")
+            for name in sorted(orphaned)
         ),
     ]
 

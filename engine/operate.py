@@ -5,8 +5,9 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection
 
+from domain.errors import NotFound
 from engine.bootstrap import Engine
-from ledger import journal
+from ledger import journal, workers
 from ledger.accounts import Switch, set_switch, switch
 
 
@@ -63,3 +64,14 @@ def _set(
     set_switch(connection, account, actor=actor, now=now, **values)
     data = msgspec.to_builtins({"reason": why or values.get("pause_reason"), "until": values.get("breaker_until")})
     journal.append(connection, f"account/{account}", kind, actor=actor, now=now, data=data)
+
+
+def drain(engine: Engine, worker: str, *, actor: str) -> None:
+    """Ask a worker to take nothing more from the stream; what it holds is finished. Raises NotFound."""
+
+    def work(connection: Connection) -> None:
+        if not workers.drain(connection, worker):
+            raise NotFound("not-found", f"there is no worker {worker!r}")
+        journal.append(connection, f"worker/{worker}", "worker.drained", actor=actor, now=engine.clock(), data={})
+
+    engine.ledger.run(work)

@@ -18,12 +18,13 @@ import httpx
 import msgspec
 import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
 from domain.decision import Call, Case, Cause, Decision, Step, decide, plan_recovery
-from domain.outcome import Declined, NotSent, NotSentReason, Outcome, Pending, Succeeded, Unknown
+from domain.outcome import NO_FACTS, Declined, NotSent, NotSentReason, Outcome, Pending, Succeeded, Unknown
 from domain.policy import replay_until
 from domain.refund import Refund, clean, decided, holds_payment, moved
-from domain.state import FINAL, State
+from domain.state import FINAL, MOVES, State
 from engine.account import Account
 from engine.bootstrap import Engine
 from engine.operate import pause
@@ -337,10 +338,21 @@ class Pump:
         elif self.account.policy.can_lookup:
             question, call = provider.lookup(order), Call.LOOKUP
         else:
-            await self._give_to_review(refund, Cause.CANNOT_REPEAT)
+            await self._stop_asking(refund, Cause.CANNOT_REPEAT)
+            return
+        if refund.lost_leases > self.account.policy.max_lost_leases:
+            await self._stop_asking(refund, Cause.LEASES_LOST)
             return
         sent, outcome = await self._converse(refund, question, None)
         await self._record(sent, outcome, call, earlier_ambiguous=refund.ambiguous)
+
+    async def _stop_asking(self, refund: Refund, cause: Cause) -> None:
+        """Nothing more comes of asking. What a person has already keeps its cause: the verdict stands on it."""
+        if refund.state is State.REVIEW:
+            after = replace(refund, due_at=None, leased_by=None, lost_leases=0)
+            await self._execute(Change(before=refund, after=after, type=None, actor=self.engine.worker))
+        else:
+            await self._give_to_review(refund, cause)
 
     async def _seen_before(self, refund: Refund) -> frozenset[str] | None:
         """What the payment's refunds were before our first sending, where only that tells ours from others."""
@@ -484,10 +496,17 @@ class Pump:
         change = judged(sent.refund, refund, decision, outcome, now, self.account, actor=self.engine.worker)
         if sent.no is not None:
             change = replace(change, end=self._end(sent.no, sent.answer, outcome, now))
-        if not await self._execute(change):
-            await self._blocking(bring_evidence, self.engine, self.account, refund.id, outcome)
+        try:
+            won = await self._execute(change)
+        except IntegrityError:
+            # The database keeps each refund id of the provider for one refund: this answer speaks of another one's.
+            claimed = Unknown(reason="the provider's refund id belongs to another refund", contradiction=True)
+            await self._record(sent, claimed, call, earlier_ambiguous=True, matches=matches)
             return
-        self._after(change.after, decision)
+        if won is None:
+            await self._blocking(bring_evidence, self.engine, self.account, refund, outcome)
+            return
+        self._after(won.after, decision)
 
     def _end(self, no: int, answer: httpx.Response | None, outcome: Outcome, now: float) -> AttemptEnd:
         return AttemptEnd(
@@ -544,13 +563,26 @@ class Pump:
         change = Change(
             before=before, after=after, type=kind, actor=self.engine.worker, data=data, start=start, end=end
         )
-        if not await self._execute(change):
+        won = await self._execute(change)
+        if won is None:
             raise LeaseLost
 
-        return refunds.after(change)
+        return refunds.after(won)
 
-    async def _execute(self, change: Change) -> bool:
-        return await _awaited(self._writer.execute(change))
+    async def _execute(self, change: Change) -> Change | None:
+        """The change that won. A note that somebody wrote meanwhile is no reason to lose a step, or an answer."""
+        if await _awaited(self._writer.execute(change)):
+            return change
+        fresh = await self._blocking(self._reload, change.before.id)
+        if fresh is None or not _only_noted(change.before, fresh):
+            return None
+        again = replace(change, before=fresh, after=replace(change.after, assignee=fresh.assignee))
+
+        return again if await _awaited(self._writer.execute(again)) else None
+
+    def _reload(self, refund_id: str) -> Refund | None:
+        with self.engine.ledger.read() as connection:
+            return refunds.get(connection, refund_id)
 
 
 async def ping(account: Account, network: Network) -> Health:
@@ -567,6 +599,19 @@ async def ping(account: Account, network: Network) -> Health:
         if not isinstance(answer, httpx.Response):
             return Health.UNREACHABLE
         response = answer
+
+
+def _only_noted(before: Refund, fresh: Refund) -> bool:
+    """Whether nothing but notes, requests and the assignee differ: the same lease, state, handle, counters."""
+    plain = replace(
+        fresh,
+        version=before.version,
+        chain=before.chain,
+        updated_at=before.updated_at,
+        assignee=before.assignee,
+    )
+
+    return plain == before
 
 
 async def _awaited(future: "Future[bool]") -> bool:
@@ -694,19 +739,23 @@ def announce(refund: Refund, decision: Decision) -> None:
 
 
 def bring_evidence(
-    engine: Engine, account: Account, refund_id: str, outcome: Outcome, *, actor: str | None = None
+    engine: Engine, account: Account, asked: Refund, outcome: Outcome, *, actor: str | None = None
 ) -> bool:
-    """Book what a provider has said about a refund that others may have moved meanwhile; True when it changed it."""
+    """Book what a provider has said about a refund that others may have moved meanwhile; True when it changed it.
+
+    `asked`: the refund as it stood when the provider was asked. What is said about an earlier handle, or about a refund
+    that waits to be sent again, is no step of its course: if money may have moved, a person sees it before more does.
+    """
     if not isinstance(outcome, (Succeeded, Pending)) and not (isinstance(outcome, Declined) and outcome.own_record):
         return False
 
     def work(connection: Connection) -> bool:
         now = engine.clock()
-        refund = refunds.get(connection, refund_id, lock=True)
-        if refund is None or refund.state in (State.QUEUED, State.AWAITING_APPROVAL):
+        refund = refunds.get(connection, asked.id, lock=True)
+        if refund is None:
             return False
-        decision = decide(refund.case(), outcome, now, account.policy, 0.5)
-        if decision.state is refund.state and refund.state in FINAL:
+        decision = _on_evidence(refund, asked, outcome, now, account)
+        if decision is None or (decision.state is refund.state and refund.state in FINAL):
             return False
         change = judged(refund, refund, decision, outcome, now, account, actor=actor or engine.worker, fenced=False)
         won = bool(refunds.apply(connection, [change]))
@@ -715,6 +764,31 @@ def bring_evidence(
         return won
 
     return engine.ledger.run(work)
+
+
+def _on_evidence(refund: Refund, asked: Refund, outcome: Outcome, now: float, account: Account) -> Decision | None:
+    waiting = refund.state is State.QUEUED
+    if refund.state is State.REVIEW and refund.cause is Cause.CONTRADICTION:
+        log.error("evidence.contradicts", refund_id=refund.id, handle=asked.handle, says=type(outcome).__name__.lower())
+        return None
+    if not waiting and refund.handle == asked.handle:
+        return decide(refund.case(), outcome, now, account.policy, 0.5)
+    if isinstance(outcome, Declined):
+        return None
+    if isinstance(outcome, Succeeded) and refund.state in FINAL:
+        return decide(refund.case(), outcome, now, account.policy, 0.5)
+    if State.REVIEW not in MOVES[refund.state]:
+        log.error("evidence.unplaced", refund_id=refund.id, state=refund.state, handle=asked.handle)
+        return None
+
+    return Decision(
+        state=State.REVIEW,
+        due_at=None,
+        ambiguous=True,
+        facts=outcome.facts if isinstance(outcome, (Succeeded, Pending)) else NO_FACTS,
+        cause=Cause.CONTRADICTION,
+        alert=f"the provider speaks of {asked.handle}, which had been given up: money may have moved under it",
+    )
 
 
 def pause_for_credentials(engine: Engine, account: str, why: str) -> None:

@@ -11,10 +11,13 @@ MOST = 1000
 
 
 def relay(engine: Engine, client: "redis.Redis") -> int:
-    """Publish what waits; an entry leaves the outbox only after Redis has it. Answers how many."""
+    """Publish what waits; an entry leaves the outbox only after Redis has it. Answers how many.
+
+    One relay at a time holds the rows, and the others wait for it: so the order is kept however many workers there are.
+    """
 
     def work(connection: Connection) -> int:
-        query = select(outbox).order_by(outbox.c.no).limit(MOST).with_for_update(skip_locked=True)
+        query = select(outbox).order_by(outbox.c.no).limit(MOST).with_for_update()
         rows = connection.execute(query).all()
         if not rows:
             return 0

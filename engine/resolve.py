@@ -8,6 +8,7 @@ import httpx
 import msgspec
 import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
 from domain.outcome import DeclineClass, Declined, NotSent, NotSentReason, Outcome
 from domain.refund import Refund
@@ -104,7 +105,13 @@ def _book(engine: Engine, refund: Refund, facts: PaymentFacts) -> Resolved:
         won = refunds.apply(connection, [change])
         return Resolved(refunds.after(change) if won else None)
 
-    return engine.ledger.run(work)
+    try:
+        return engine.ledger.run(work)
+    except IntegrityError:
+        # The order turned out to be a payment that another refund holds at this moment.
+        return Resolved(
+            None, NotSent(reason=NotSentReason.BUSY, detail="its payment is being resolved", retry_after=1.0)
+        )
 
 
 def _obstacle(obstacle: Obstacle, words: str) -> Declined:

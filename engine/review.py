@@ -124,6 +124,8 @@ def check(engine: Engine, actor: Actor, refund_id: str) -> Refund:
             raise Conflict("nothing-to-ask", f"the refund is {refund.state}")
         if refund.state is State.SENDING or refund.leased_by is not None:
             raise Conflict("in-hand", "a worker is at it right now")
+        if refund.provider_refund_id is None and not _account(engine, refund).policy.can_lookup:
+            raise Refused("cannot-ask", f"{refund.provider} cannot be asked about a refund whose id is not known")
         now = engine.clock()
         after = replace(refund, due_at=now, updated_at=now)
         return _apply(connection, refund, after, "refund.check_asked", actor, {})
@@ -259,7 +261,7 @@ def approve(engine: Engine, actor: Actor, approval_id: str) -> Refund:
         if now >= request.expires_at:
             raise Conflict("request-expired", "the request has expired; ask again")
         refund = _get(connection, request.refund_id)
-        if refund.version != request.version:
+        if not approvals.stands_as(request, refund):
             raise Conflict("changed-since", f"the refund has changed since it was asked about: it is {refund.state}")
         if not approvals.close(connection, request, status="approved", actor=actor.name, now=now):
             raise Conflict("already-decided", "somebody else was first")

@@ -2,6 +2,7 @@
 
 import shlex
 from dataclasses import replace
+from typing import Any
 
 from domain.errors import FieldError, InvalidJob
 from domain.state import State
@@ -41,15 +42,19 @@ def _split(words: str) -> list[str]:
 
 
 def _narrowed(wanted: Filter, name: str, value: str, vault: Vault) -> Filter:
+    change: dict[str, Any]
     if name in LISTS:
         if name == "state" and value not in set(State):
             raise _wrong(f"{name}:{value}", f"there is no such state; there are {', '.join(State)}")
-        return replace(wanted, **{LISTS[name]: (*getattr(wanted, LISTS[name]), value)})
-    if name in TEXTS:
-        return replace(wanted, **{TEXTS[name]: value})
-    if name in HASHED:
-        return replace(wanted, **{HASHED[name]: vault.index(name, value)})
-    raise _wrong(f"{name}:{value}", f"there is no {name!r}; there are {', '.join(NAMES)}")
+        change = {LISTS[name]: (*getattr(wanted, LISTS[name]), value)}
+    elif name in TEXTS:
+        change = {TEXTS[name]: value}
+    elif name in HASHED:
+        change = {HASHED[name]: vault.index(name, value)}
+    else:
+        raise _wrong(f"{name}:{value}", f"there is no {name!r}; there are {', '.join(NAMES)}")
+
+    return replace(wanted, **change)
 
 
 def _any(wanted: Filter, word: str, vault: Vault) -> Filter:

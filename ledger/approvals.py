@@ -35,28 +35,30 @@ class Approval:
     decided_at: float | None
     decision_reason: str | None
 
-    @property
-    def version(self) -> int:
-        """The version of the refund that was asked about."""
-        return int(msgspec.json.decode(self.snapshot)["version"])
-
 
 _COLUMNS = tuple(approval.c[spec.name] for spec in fields(Approval))
 
 
 def snapshot(refund: Refund) -> str:
-    """What the requester saw."""
+    """What the requester saw of the refund: all that the decision is about, and no more. A note changes nothing."""
     return msgspec.json.encode(
         {
-            "version": refund.version,
             "state": refund.state,
             "amount": refund.amount,
             "currency": refund.currency,
             "handle": refund.handle,
+            "attempts": refund.attempts,
+            "ambiguous": refund.ambiguous,
             "cause": refund.cause,
             "provider_refund_id": refund.provider_refund_id,
+            "provider_status": refund.provider_status,
         }
     ).decode()
+
+
+def stands_as(request: Approval, refund: Refund) -> bool:
+    """Whether the refund still stands as it was asked about."""
+    return request.snapshot == snapshot(refund)
 
 
 def ask(

@@ -85,6 +85,9 @@ def accept(connection: Connection, candidates: Sequence[Candidate]) -> list[Admi
         answers[_key(candidate)] = admission
         if admission.result is Result.ACCEPTED and admission.refund is not None:
             staged[_key(candidate)] = replace(candidate, refund=admission.refund)
+    # A twin may have been admitted while the payment's lock was waited for: then the answer is the twin's.
+    refused = [key for key, admission in answers.items() if admission.result is not Result.ACCEPTED]
+    earlier |= _earlier(connection, refused)
     created = _insert(connection, list(staged.values()))
     lost = {key: candidate for key, candidate in staged.items() if candidate.refund.id not in created}
     _reserve(connection, (candidate for key, candidate in staged.items() if key not in lost), purses)

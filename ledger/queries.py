@@ -149,10 +149,9 @@ def dead_groups(connection: Connection, now: float) -> list[dict[str, Any]]:
 
 def by_state(connection: Connection) -> dict[str, int]:
     """How many refunds stand in each state."""
-    return {
-        state: count
-        for state, count in connection.execute(select(refund.c.state, func.count()).group_by(refund.c.state))
-    }
+    counted = connection.execute(select(refund.c.state, func.count()).group_by(refund.c.state))
+
+    return {str(row[0]): int(row[1]) for row in counted}
 
 
 def oldest_due(connection: Connection, now: float) -> float | None:
@@ -182,6 +181,13 @@ def oldest_due(connection: Connection, now: float) -> float | None:
     due: float | None = connection.execute(query).scalar()
 
     return None if due is None else max(now - due, 0.0)
+
+
+def accounts_with_open_refunds(connection: Connection) -> set[str]:
+    """The accounts that still have something to do."""
+    query = select(refund.c.account).where(refund.c.final_at.is_(None)).distinct()
+
+    return {name for (name,) in connection.execute(query)}
 
 
 def unknown_sums(connection: Connection) -> dict[str, tuple[int, int]]:
