@@ -256,7 +256,8 @@ def _not_sent(case: Case, outcome: NotSent, now: float, policy: Policy, jitter: 
         review = _review(case, Cause.STORED_REFUSAL, now, policy, failure=failure, ambiguous=False)
         return replace(review, pause_account=pause)
 
-    free = pause or outcome.reason in (NotSentReason.PAUSED, NotSentReason.LEASE)
+    waits = outcome.reason is NotSentReason.BUSY and not outcome.renew_handle
+    free = pause or waits or outcome.reason in (NotSentReason.PAUSED, NotSentReason.LEASE)
     # Before the first sending only questions were tried, and these come to an end as well.
     tried = case.attempts + (case.checks if case.state is State.QUEUED else 0)
     if not free and tried >= policy.max_attempts:
@@ -366,7 +367,10 @@ def _before_sending(case: Case, outcome: Outcome, now: float, policy: Policy, ji
             return Decision(state=State.FAILED, due_at=None, ambiguous=False, failure=failure)
         case NotSent():
             return _not_sent(case, outcome, now, policy, jitter)
-        case Succeeded() | Pending() | Absent() | Unknown():
+        case Succeeded(facts=facts) | Pending(facts=facts):
+            note = "the provider has a refund under a handle that we never sent"
+            return _review(case, Cause.CONTRADICTION, now, policy, facts=facts, note=note)
+        case Absent() | Unknown():
             return _not_sent(
                 case, NotSent(reason=NotSentReason.ASK_FAILED, detail=_words(outcome)), now, policy, jitter
             )
@@ -375,7 +379,10 @@ def _before_sending(case: Case, outcome: Outcome, now: float, policy: Policy, ji
 def _late(case: Case, outcome: Outcome) -> Decision:
     """Evidence about a refund that was final already: a success is booked, a reversal too; the rest is noise."""
     match outcome:
-        case Succeeded(facts=facts) if case.state is not State.SUCCEEDED and not _mismatch(case, facts):
+        case Succeeded(facts=facts) if mismatch := _mismatch(case, facts):
+            alert = f"the provider answers a success that does not fit: {mismatch}"
+            return Decision(state=case.state, due_at=None, ambiguous=case.ambiguous, alert=alert, counts=False)
+        case Succeeded(facts=facts) if case.state is not State.SUCCEEDED:
             return Decision(
                 state=State.SUCCEEDED,
                 due_at=None,

@@ -24,6 +24,7 @@ MAX_BYTES = 1_048_576
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 MAX_METADATA = 50
+_FIRST_YEAR, _LAST_YEAR = 2000, 2200
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", re.ASCII)
 
@@ -54,7 +55,15 @@ def _written(value: object) -> object:
     raise ValueError("an RFC 3339 time with its offset is required, like 2026-01-31T12:00:00Z")
 
 
+def _in_our_time(value: datetime) -> datetime:
+    if not _FIRST_YEAR <= value.year <= _LAST_YEAR:
+        raise ValueError(f"the year must be between {_FIRST_YEAR} and {_LAST_YEAR}")
+
+    return value
+
+
 Currency = Annotated[str, Field(min_length=3, max_length=3), AfterValidator(_currency)]
+Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_written), AfterValidator(_in_our_time)]
 Minor = Annotated[int, Field(gt=0, le=MAX_MINOR)]
 
 
@@ -159,7 +168,7 @@ class RefundJob(_Part):
     statement_descriptor: Some255 | None = None
     originator_reference: Some50 | None = None
     custom_references: Annotated[tuple[Some255, ...], Field(max_length=3, strict=False)] = ()
-    not_before: Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_written)] | None = None
+    not_before: Moment | None = None
     expect_refundable: Annotated[int, Field(ge=0, le=MAX_MINOR)] | None = None
     metadata: dict[Some40, Text500] = {}
 
@@ -178,11 +187,7 @@ class RefundJob(_Part):
     @property
     def payment_ref(self) -> str:
         """Under which the ledger keeps the payment's money."""
-        payment = self.payment
-        if payment.id is None:
-            return f"order:{payment.order_id}"
-
-        return payment.id if payment.capture_id is None else f"{payment.id}#{payment.capture_id}"
+        return self.payment.id or f"order:{self.payment.order_id}"
 
     def public(self) -> dict[str, Any]:
         """The content without customer and bank data, as JSON values."""

@@ -12,6 +12,7 @@ import redis
 
 from config.settings import AccountSettings, Settings
 from domain.errors import ConfigurationError, FieldError, InvalidJob
+from domain.policy import Policy, replay_until
 from engine.account import Account, default_policy
 from ledger.session import Ledger
 from ledger.vault import Vault
@@ -19,6 +20,8 @@ from providers.registry import build
 from signals.bell import Bell
 from signals.client import connect
 from signals.limits import Limit, Limits
+
+LEASE_MARGIN = 1.0
 
 Ring = Callable[[str, str], None]
 
@@ -118,11 +121,7 @@ def build_account(name: str, settings: AccountSettings) -> Account:
         "backoff_cap": settings.retry_backoff.cap,
     }
     policy = replace(policy, **{key: value for key, value in changed.items() if value is not None})
-    if policy.lease <= policy.total_timeout:
-        raise ConfigurationError(
-            f"accounts.{name}.lease: expected more than the total time-out of {policy.total_timeout:g} s, "
-            f"found {policy.lease:g} s"
-        )
+    _outlasts(name, policy)
 
     return Account(
         name=name,
@@ -132,6 +131,22 @@ def build_account(name: str, settings: AccountSettings) -> Account:
         connect_timeout=connect_timeout,
         read_timeout=read_timeout,
     )
+
+
+def _outlasts(name: str, policy: Policy) -> None:
+    """A claim and a handle must outlast the call that they cover, or nothing could ever be sent."""
+    least = policy.total_timeout + LEASE_MARGIN
+    if policy.lease < least:
+        raise ConfigurationError(
+            f"accounts.{name}.lease: expected at least {least:g} s, the total time-out and a margin, "
+            f"found {policy.lease:g} s"
+        )
+    until = replay_until(policy, 0.0)
+    if until is not None and until <= 0:
+        raise ConfigurationError(
+            f"accounts.{name}.handle_lifetime: expected more than the total time-out of {policy.total_timeout:g} s "
+            f"leaves room for, found {policy.handle_lifetime:g} s"
+        )
 
 
 def _options(settings: AccountSettings) -> dict[str, Any]:

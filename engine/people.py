@@ -1,5 +1,6 @@
 """Who may do what. Roles are checked here, in the use case, wherever the request came from."""
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -11,6 +12,8 @@ from ledger import journal, people
 from ledger.people import Person
 
 SYSTEM = "system"
+# One spelling for one person: what looks alike must not count as two.
+_NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}", re.ASCII)
 
 
 class Role(StrEnum):
@@ -54,14 +57,22 @@ def recognise(engine: Engine, name: str | None) -> Actor:
     """The person of that name, or the system user while no user exists at all. Raises Forbidden."""
     with engine.ledger.read() as connection:
         if name is None or name == SYSTEM:
-            if people.any_person(connection):
-                raise Forbidden("actor-required", "users exist: say who acts with --actor or REFUNDRY_ACTOR")
-            return Actor(SYSTEM, frozenset(Role), alone=True)
+            return _system(people.listed(connection))
         found = people.get(connection, name)
     if found is None or found.disabled:
         raise Forbidden("unknown-actor", f"there is no user {name!r}")
 
     return Actor(found.name, frozenset(Role(role) for role in found.roles))
+
+
+def _system(everyone: list[Person]) -> Actor:
+    """The system user: all that one person may do while nobody else exists; only adding users while no admin does."""
+    if not everyone:
+        return Actor(SYSTEM, frozenset(Role), alone=True)
+    if not any(Role.ADMIN in each.roles and not each.disabled for each in everyone):
+        return Actor(SYSTEM, frozenset({Role.ADMIN}), alone=True)
+
+    raise Forbidden("actor-required", "users exist: say who acts with --actor or REFUNDRY_ACTOR")
 
 
 def require(actor: Actor, verb: Verb) -> None:
@@ -76,10 +87,8 @@ def require(actor: Actor, verb: Verb) -> None:
 def create(engine: Engine, actor: Actor, name: str, roles: frozenset[Role]) -> None:
     """Add a person; the first one may be made by the system."""
     require(actor, Verb.ADMINISTER)
-    if name == SYSTEM or not name.strip():
-        raise Refused("name-invalid", f"{name!r} cannot be a user's name")
-    if actor.alone and Role.ADMIN not in roles:
-        raise Refused("first-user-admin", "the first user must be an admin, or nobody could add another")
+    if name == SYSTEM or not _NAME.fullmatch(name):
+        raise Refused("name-invalid", "a user's name is 1 to 64 of a-z, 0-9, dot, @, _ and -, and not 'system'")
 
     def work(connection: Connection) -> None:
         if people.get(connection, name) is not None:

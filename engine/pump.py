@@ -650,6 +650,8 @@ def _broken(sent: _Sent, error: Exception) -> Outcome:
 
 def _counted(refund: Refund, call: Call, now: float) -> Refund:
     """The counters after a call; our own sending is over as soon as we judge it."""
+    if call is Call.MOVE and refund.state is State.QUEUED:
+        return replace(refund, checks=refund.checks + 1)
     if call is Call.MOVE:
         return replace(refund, last_send_end=now if refund.attempts else refund.last_send_end)
     if refund.state in (State.PENDING, State.REVIEW):
@@ -675,7 +677,7 @@ def judged(
         after = replace(after, uncounted=after.uncounted + 1)
     if decision.renew_handle:
         after = replace(after, handle=account.provider.handle(uuid.uuid4()), handle_no=after.handle_no + 1, replays=0)
-    quiet = _same(before, after)
+    quiet = _same(before, after) and decision.alert is None
     kind = f"refund.{after.state}" if after.state is not before.state else "refund.answered"
 
     return Change(
@@ -755,7 +757,8 @@ def bring_evidence(
         if refund is None:
             return False
         decision = _on_evidence(refund, asked, outcome, now, account)
-        if decision is None or (decision.state is refund.state and refund.state in FINAL):
+        settled = decision is not None and decision.state is refund.state and refund.state in FINAL
+        if decision is None or (settled and decision.alert is None):
             return False
         change = judged(refund, refund, decision, outcome, now, account, actor=actor or engine.worker, fenced=False)
         won = bool(refunds.apply(connection, [change]))

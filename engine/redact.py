@@ -19,11 +19,9 @@ _PRIVATE = re.compile(
 def redacted(answer: httpx.Response) -> bytes:
     """At most 4 KiB of the answer; private members are masked, and of what is not JSON only the head is kept."""
     try:
-        value = msgspec.json.decode(answer.content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return msgspec.json.encode(_masked(msgspec.json.decode(answer.content)))[:MAX_KEPT]
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return answer.content[:256]
-
-    return msgspec.json.encode(_masked(value))[:MAX_KEPT]
 
 
 def _masked(value: Any) -> Any:

@@ -23,6 +23,9 @@ from providers.transport import Network
 
 log = structlog.get_logger(__name__)
 
+# Seconds before a refund looks again whether another one of its payment has ended.
+WAIT = 2.0
+
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
@@ -110,11 +113,13 @@ def _book(engine: Engine, refund: Refund, facts: PaymentFacts) -> Resolved:
     except IntegrityError:
         # The order turned out to be a payment that another refund holds at this moment.
         return Resolved(
-            None, NotSent(reason=NotSentReason.BUSY, detail="its payment is being resolved", retry_after=1.0)
+            None, NotSent(reason=NotSentReason.BUSY, detail="its payment is being resolved", retry_after=WAIT)
         )
 
 
-def _obstacle(obstacle: Obstacle, words: str) -> Declined:
+def _obstacle(obstacle: Obstacle, words: str) -> Outcome:
+    if obstacle is Obstacle.BUSY:
+        return NotSent(reason=NotSentReason.BUSY, detail=words, retry_after=WAIT)
     fixable = obstacle is Obstacle.AMOUNT_UNKNOWN
 
     return Declined(code=obstacle, message=words, kind=DeclineClass.FIXABLE if fixable else DeclineClass.FINAL)

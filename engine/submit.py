@@ -116,6 +116,8 @@ def _provider_rules(job: RefundJob, account: Account, refund: Refund) -> tuple[s
         fault("#/payment/id", f"is required: {refund.provider} cannot find a payment by its order")
     if job.amount is None and job.payment.amount is None and not capabilities.payment_facts:
         fault("#/amount", f"is required: {refund.provider} cannot be asked what was captured")
+    if job.expect_refundable is not None and job.payment.amount is None and not capabilities.payment_facts:
+        fault("#/expect_refundable", f"cannot be checked: {refund.provider} cannot be asked, give payment.amount")
     if not capabilities.partial and None not in (job.amount, job.payment.amount) and job.amount != job.payment.amount:
         fault("#/amount", f"{refund.provider} takes full refunds only")
     warnings = account.provider.check(draft(job, refund), fault)

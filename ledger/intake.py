@@ -92,8 +92,27 @@ def accept(connection: Connection, candidates: Sequence[Candidate]) -> list[Admi
     lost = {key: candidate for key, candidate in staged.items() if candidate.refund.id not in created}
     _reserve(connection, (candidate for key, candidate in staged.items() if key not in lost), purses)
     earlier |= _earlier(connection, lost)
+    again = [each for each in candidates if _deserves_its_own_answer(each, firsts, answers, earlier)]
+    second = dict(zip(map(id, again), accept(connection, again) if again else (), strict=True))
 
-    return [_answer(candidate, firsts, answers, earlier) for candidate in candidates]
+    return [
+        second[id(candidate)] if id(candidate) in second else _answer(candidate, firsts, answers, earlier)
+        for candidate in candidates
+    ]
+
+
+def _deserves_its_own_answer(
+    candidate: Candidate,
+    firsts: Mapping[Key, Candidate],
+    answers: Mapping[Key, Admission],
+    earlier: Mapping[Key, tuple[Refund, str]],
+) -> bool:
+    """Whether the batch's first job of this reference was refused, and this one has another content."""
+    key = _key(candidate)
+    first = firsts[key]
+    refused = key not in earlier and answers[key].result is not Result.ACCEPTED
+
+    return refused and candidate is not first and candidate.content_hash != first.content_hash
 
 
 def _key(candidate: Candidate) -> Key:

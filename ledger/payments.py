@@ -3,9 +3,11 @@
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from sqlalchemy import Connection, select, text, update
+from sqlalchemy import Connection, or_, select, text, update
 
 from domain.refund import Refund
+from domain.state import State
+from ledger import models
 from ledger.models import payment
 
 
@@ -33,6 +35,7 @@ class Obstacle(StrEnum):
     CURRENCY = "currency-mismatch"
     EXPECTATION = "expect-refundable-differs"
     AMOUNT_UNKNOWN = "amount-unknown"
+    BUSY = "another-refund-open"
 
 
 def standing(connection: Connection, account: str, ref: str, *, lock: bool = False) -> Standing | None:
@@ -50,6 +53,27 @@ def standing(connection: Connection, account: str, ref: str, *, lock: bool = Fal
         refunded=row.refunded,
         over_refunded=bool(row.over_refunded),
     )
+
+
+def _held(connection: Connection, refund: Refund, payment_ref: str) -> bool:
+    """Whether another refund of that payment keeps this one from being sent."""
+    other = select(models.refund.c.id).where(
+        models.refund.c.account == refund.account,
+        models.refund.c.payment_ref == payment_ref,
+        or_(models.refund.c.holds, models.refund.c.state == State.UNKNOWN),
+        models.refund.c.id != refund.id,
+    )
+
+    return connection.execute(other.limit(1)).first() is not None
+
+
+def _captured(connection: Connection, refund: Refund, purse: Standing) -> int | None:
+    """What is known of the capture: of an order, what the shop said of it, for that is about its one payment."""
+    if purse.captured is not None or purse.ref == refund.payment_ref:
+        return purse.captured
+    order = standing(connection, refund.account, refund.payment_ref)
+
+    return None if order is None else order.captured
 
 
 def resolve(
@@ -75,10 +99,14 @@ def resolve(
     )
     purse = standing(connection, refund.account, payment_ref, lock=True)
     assert purse is not None
+    if payment_ref != refund.payment_ref and _held(connection, refund, payment_ref):
+        return Obstacle.BUSY, "another refund of its payment must end first"
     known = purse.currency or currency
-    if known and refund.currency and known != refund.currency:
-        return Obstacle.CURRENCY, f"the payment is in {known}"
-    cap = purse.captured if purse.captured is not None else captured
+    for theirs in (known, currency):
+        if theirs and theirs != (refund.currency or known):
+            return Obstacle.CURRENCY, f"the payment is in {theirs}"
+    caps = [each for each in (_captured(connection, refund, purse), captured) if each is not None]
+    cap = min(caps, default=None)
     if cap is None and refund.amount is None:
         return Obstacle.AMOUNT_UNKNOWN, "neither the shop nor the provider says what was captured"
     ours = (refund.amount or 0) if payment_ref == refund.payment_ref else 0
@@ -90,11 +118,11 @@ def resolve(
     amount = refund.amount if refund.amount is not None else available
     if amount is None or amount <= 0 or (available is not None and amount > available):
         return Obstacle.OVER_CAP, f"{max(available or 0, 0)} is refundable"
-    if purse.captured is None and captured is not None and others + amount <= captured:
+    if purse.captured is None and cap is not None:
         connection.execute(
             update(payment)
             .where(payment.c.account == refund.account, payment.c.ref == payment_ref)
-            .values(captured=captured, currency=known)
+            .values(captured=cap, currency=known)
         )
 
     return replace(
@@ -104,6 +132,7 @@ def resolve(
         amount=amount,
         currency=refund.currency or known,
         resolved=True,
-        whole=cap is not None and available == cap == amount,
+        # Everything of the payment only if nobody says that there is more of it.
+        whole=available == amount and all(each == amount for each in caps) and bool(caps),
         updated_at=now,
     )

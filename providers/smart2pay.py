@@ -274,7 +274,7 @@ class Smart2Pay:
         return self._judge(found) if isinstance(found, Record) else found
 
     def payment(self, order: RefundOrder) -> Generator[Ask, httpx.Response, PaymentFacts]:
-        """GET /v1/payments/{id}: cards show CapturedAmount, and CaptureDetails where there were several."""
+        """GET /v1/payments/{id}: cards show CapturedAmount, the sum of their captures."""
         response = yield Ask(wire.get(f"{self._base}/v1/payments/{order.payment_id}"))
         payment = _object(wire.json_object(response.content), "Payment")
         if response.status_code == HTTPStatus.UNAUTHORIZED:
@@ -284,7 +284,7 @@ class Smart2Pay:
             final = reason is Reason.FINAL and response.status_code in REFUSALS
             return PaymentFacts(problem=f"HTTP {response.status_code}", problem_code=code or None, final=final)
         currency = wire.text(payment.get("Currency"))
-        captured = self._minor(_captured(payment, order.capture_id), currency)
+        captured = self._minor(_captured(payment), currency)
 
         return PaymentFacts(captured=captured if captured and captured > 0 else None, currency=currency)
 
@@ -534,12 +534,8 @@ def _bank(account: Mapping[str, Any]) -> Mapping[str, Any]:
     return {**account, place: account.get("bic")}
 
 
-def _captured(payment: Mapping[str, Any], capture_id: str | None) -> object:
-    """What was captured: of one capture, or of the payment; its amount where the status says paid."""
-    if capture_id is not None:
-        details = payment.get("CaptureDetails")
-        captures = [each for each in (details if isinstance(details, list) else ()) if isinstance(each, dict)]
-        return next((each.get("Amount") for each in captures if _id(each.get("ID")) == capture_id), None)
+def _captured(payment: Mapping[str, Any]) -> object:
+    """What was captured of the payment, over all its captures; its amount where the status says paid."""
     paid = str(_integer(_object(payment, "Status").get("ID"))) in CAPTURED
 
     return _integer(payment.get("CapturedAmount")) or (payment.get("Amount") if paid else None)

@@ -61,6 +61,7 @@ CAPABILITIES = Capabilities(
     lookup_delay=5.0,
     exclusive=Exclusive.WHILE_UNKNOWN,
     omit_amount=True,
+    payment_facts=True,
     rate_limit=100.0,
     poll_schedule=(2.0, 5.0, 15.0, 60.0),
     poll_horizon=86_400.0,

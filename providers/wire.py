@@ -28,9 +28,7 @@ def post(url: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = 
     """A POST of exactly these bytes; members that are None are left out, Decimals are written as JSON numbers."""
     content = _encoder.encode({key: value for key, value in body.items() if value is not None})
 
-    return httpx.Request(
-        "POST", url, content=content, headers={"Content-Type": "application/json", **(headers or {})}
-    )
+    return httpx.Request("POST", url, content=content, headers={"Content-Type": "application/json", **(headers or {})})
 
 
 def get(url: str, headers: Mapping[str, str] | None = None, params: Mapping[str, str] | None = None) -> httpx.Request:

@@ -71,9 +71,7 @@ class WorkerProcess(ProcessContainer, CeleryWorkerContainer):
     """A worker that runs the plugin's app with the tasks of the test."""
 
     @classmethod
-    def launch(
-        cls, folder: Path, content: Mapping[str, bytes], env: Mapping[str, str], *arguments: str
-    ) -> Self:
+    def launch(cls, folder: Path, content: Mapping[str, bytes], env: Mapping[str, str], *arguments: str) -> Self:
         for name, data in content.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)

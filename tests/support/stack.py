@@ -1,4 +1,4 @@
-"""A whole Refundry for one test: Redis, ledger, sandbox, workers and beat as real processes; the sandbox is the judge."""
+"""A whole Refundry for one test: every part a real process; the sandbox is the judge."""
 
 import json
 import sys
@@ -69,7 +69,8 @@ class Stack:
         upgrade(self.database_url)
         settings = load_settings({"REFUNDRY_CONFIG": str(self.folder / "refundry.toml")}, self.folder)
         pools.reset()
-        configure(settings)._after_fork()  # forget the connections to the Redis of the test before
+        app: Any = configure(settings)
+        app._after_fork()  # forget the connections to the Redis of the test before
         self.engine = engine_with_bells(settings)
         for _ in range(workers):
             self.start_worker()
@@ -197,7 +198,9 @@ class Stack:
             wait_until(finished, timeout=timeout, what=f"{count} refunds final")
         except AssertionError as error:
             left = [row for row in self.rows() if row["state"] not in done]
-            shown = [{key: row[key] for key in ("account", "state", "note", "attempts", "checks", "due_at")} for row in left]
+            shown = [
+                {key: row[key] for key in ("account", "state", "note", "attempts", "checks", "due_at")} for row in left
+            ]
             raise AssertionError(f"{error}; {self.states()}; {shown[:5]}; {self._tails()}") from None
 
         return self.states()
@@ -219,7 +222,7 @@ class Stack:
         return found
 
     def assert_paid_once(self) -> None:
-        """One payment for each succeeded refund, none for a failed one, at most one for any other; books and journal hold."""
+        """One payment for a succeeded refund, none for a failed one, at most one else; books and journal hold."""
         paid = Counter(entry["handle"] for entry in self.moved() if not entry.get("external"))
         payments = Counter((entry["provider"], entry["payment"]) for entry in self.moved())
         assert all(count == 1 for count in paid.values()), paid.most_common(3)

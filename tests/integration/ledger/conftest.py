@@ -1,9 +1,12 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import delete, event
 
 from ledger.migrate import upgrade
+from ledger.models import metadata
 from ledger.session import Ledger
 from tests.support.servers import Databases
 
@@ -26,13 +29,22 @@ def sqlite_ledger(tmp_path: Path, sqlite_template: bytes) -> Iterator[Ledger]:
     ledger.dispose()
 
 
-@pytest.fixture
-def postgres_ledger(postgres: Databases) -> Iterator[Ledger]:
+@pytest.fixture(scope="session")
+def shared_postgres_ledger(postgres: Databases) -> Iterator[Ledger]:
+    """A migrated PostgreSQL database for all tests: making one takes longer than most of them."""
     url = postgres.create(template=postgres.template("refundry_ledger", upgrade))
     ledger = Ledger(url, pool_size=12)
     yield ledger
     ledger.dispose()
     postgres.drop(url)
+
+
+@pytest.fixture
+def postgres_ledger(shared_postgres_ledger: Ledger) -> Iterator[Ledger]:
+    yield shared_postgres_ledger
+    with shared_postgres_ledger.write() as connection:
+        for table in reversed(metadata.sorted_tables):
+            connection.execute(delete(table))
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -50,3 +62,21 @@ def second(ledger: Ledger) -> Iterator[Ledger]:
     other = Ledger(ledger.url.render_as_string(hide_password=False))
     yield other
     other.dispose()
+
+
+@pytest.fixture
+def count_statements(postgres_ledger: Ledger) -> Iterator[Callable[[Callable[[], object]], int]]:
+    """Counts the round trips that some work makes."""
+    seen: list[str] = []
+
+    def note(*arguments: Any) -> None:
+        seen.append(arguments[2])
+
+    def count(work: Callable[[], object]) -> int:
+        seen.clear()
+        work()
+        return len(seen)
+
+    event.listen(postgres_ledger.engine, "before_cursor_execute", note)
+    yield count
+    event.remove(postgres_ledger.engine, "before_cursor_execute", note)

@@ -1,0 +1,401 @@
+"""The pump against a real ledger, with a network that is a function and a clock set by hand."""
+
+import asyncio
+import hashlib
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import text
+
+from domain.decision import Cause
+from domain.outcome import Declined, Facts, NotSent, NotSentReason, Pending, Succeeded
+from domain.state import State
+from engine import operate, review
+from engine.people import recognise
+from engine.pump import bring_evidence
+from ledger import journal, queries
+from ledger.accounts import switch
+from tests.support.one_process import Bench, accepted, lost, one_after_another, response
+
+REFUSED = NotSent(reason=NotSentReason.CONNECTION, detail="refused")
+
+
+@pytest.fixture
+def bench(database_url):
+    made = Bench(database_url)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def system(bench):
+    return recognise(bench.engine, None)
+
+
+def to_review(bench, cause_answers=None):
+    """A refund whose answers were lost until its handle had expired."""
+    refund = bench.refund()
+    bench.answering(lost)
+    bench.turn("send")
+    bench.wait(90_000)
+    bench.turn("recover")
+
+    return bench.read(refund.id)
+
+
+def test_a_refund_is_sent_polled_and_succeeds(bench):
+    refund = bench.refund()
+    bench.turn("send")
+
+    assert bench.read(refund.id).state is State.PENDING
+    bench.until_due(refund.id)
+    bench.turn("poll")
+    done = bench.read(refund.id)
+    assert done.state is State.SUCCEEDED
+    assert done.provider_refund_id is not None
+    assert done.due_at is None
+
+
+def test_the_intent_is_committed_before_the_socket_opens(bench):
+    seen = []
+
+    def handler(request):
+        with bench.engine.ledger.read() as connection:
+            rows = connection.execute(text("SELECT no, body_hash, ended_at FROM attempt")).all()
+            [state] = connection.execute(text("SELECT state FROM refund")).scalars()
+        seen.append((rows, state, hashlib.sha256(request.content).hexdigest()))
+        return accepted(request)
+
+    bench.answering(handler)
+    bench.refund()
+    bench.turn("send")
+
+    [(rows, state, digest)] = seen
+    assert rows == [(1, digest, None)]
+    assert state == State.SENDING
+
+
+def test_a_lost_answer_is_repeated_with_the_same_bytes_and_headers(bench):
+    refund = bench.refund(customer={"email": "a@example.com"})
+    bench.answering(one_after_another([lost, lost, accepted]))
+    bench.turn("send")
+    for _ in range(2):
+        bench.until_due(refund.id)
+        bench.turn("recover")
+    first, *others = bench.network.sent
+
+    assert bench.read(refund.id).state is State.PENDING
+    assert len(others) == 2
+    for other in others:
+        assert other.content == first.content
+        assert other.headers == first.headers
+        assert other.url == first.url
+
+
+@pytest.mark.parametrize("answer", [REFUSED, response(429), response(400, {"reason_code": "REFUND_AMOUNT_EXCEEDED"})])
+def test_a_no_after_a_lost_answer_leaves_it_unknown_and_the_money_reserved(bench, answer):
+    refund = bench.refund()
+    bench.answering(one_after_another([lost, answer]))
+    bench.turn("send")
+    bench.until_due(refund.id)
+    bench.turn("recover")
+
+    assert bench.read(refund.id).state is State.UNKNOWN
+    assert bench.read(refund.id).ambiguous
+    with bench.engine.ledger.read() as connection:
+        assert connection.execute(text("SELECT reserved FROM payment")).scalar() == 2500
+
+
+def test_a_refused_connection_is_tried_again_and_nothing_is_in_doubt(bench):
+    refund = bench.refund()
+    bench.answering(one_after_another([REFUSED, accepted]))
+    bench.turn("send")
+
+    assert bench.read(refund.id).state is State.QUEUED
+    assert not bench.read(refund.id).ambiguous
+    bench.until_due(refund.id)
+    bench.turn("send")
+    assert bench.read(refund.id).state is State.PENDING
+
+
+def test_a_final_refusal_releases_the_money(bench):
+    refund = bench.refund()
+    bench.answering(lambda _: response(400, {"reason_code": "REFUND_AMOUNT_EXCEEDED", "detail": "too much"}))
+    bench.turn("send")
+    failed = bench.read(refund.id)
+
+    assert (failed.state, failed.failure_code) == (State.FAILED, "REFUND_AMOUNT_EXCEEDED")
+    with bench.engine.ledger.read() as connection:
+        assert connection.execute(text("SELECT reserved FROM payment")).scalar() == 0
+
+
+def test_a_worker_that_died_after_its_intent_makes_the_refund_unknown_and_another_recovers_it(bench):
+    refund = bench.refund()
+
+    def dying(_request):
+        raise asyncio.CancelledError
+
+    bench.answering(dying)
+    bench.turn("send")
+    assert bench.read(refund.id).state is State.SENDING
+    bench.turn("recover")
+    assert bench.read(refund.id).state is State.SENDING  # the lease still runs
+    bench.answering(accepted)
+    bench.wait(bench.engine.accounts["shop"].policy.lease + 1)
+    bench.turn("recover")
+
+    assert bench.read(refund.id).state is State.PENDING
+    assert bench.read(refund.id).attempts == 2
+    assert bench.network.sent[0].content == bench.network.sent[1].content
+
+
+def test_a_worker_that_wakes_up_after_its_lease_sends_nothing(bench):
+    refund = bench.refund()
+    pump = bench.pump("send")
+    original = pump._freeze
+
+    async def slept(*arguments):
+        sent = await original(*arguments)
+        bench.wait(10_000)
+        return sent
+
+    pump._freeze = slept
+
+    async def run():
+        await pump.turn()
+        await pump.stop(5)
+
+    asyncio.run(run())
+
+    assert bench.network.sent == []
+    assert bench.read(refund.id).state is State.QUEUED
+
+
+def test_a_handle_past_its_lifetime_is_not_replayed(bench):
+    stuck = to_review(bench)
+
+    assert (stuck.state, stuck.cause) == (State.REVIEW, Cause.HANDLE_EXPIRED)
+    assert len(bench.network.sent) == 1
+    assert review.verdict_of(bench.engine, stuck).advice == "human_only"
+
+
+def test_an_account_with_another_identity_does_not_replay(bench):
+    refund = bench.refund()
+    bench.answering(lost)
+    bench.turn("send")
+    bench.engine.accounts["shop"].provider._base = "https://elsewhere.example"
+    bench.until_due(refund.id)
+    bench.turn("recover")
+
+    assert bench.read(refund.id).cause is Cause.FINGERPRINT_CHANGED
+    assert len(bench.network.sent) == 1
+
+
+def test_refused_credentials_pause_the_account_and_fail_nothing(bench, system):
+    refunds = [bench.refund() for _ in range(3)]
+    bench.answering(lambda _: response(401, {"reason_code": "INVALID_API_KEY"}))
+    bench.turn("send")
+    bench.wait(3600)
+    bench.turn("send")
+
+    assert {bench.read(refund.id).state for refund in refunds} == {State.QUEUED}
+    assert len(bench.network.sent) == 3
+    with bench.engine.ledger.read() as connection:
+        assert switch(connection, "shop").paused
+    operate.resume(bench.engine, "shop", reason="the key is mended", actor="system")
+    bench.answering(accepted)
+    bench.turn("send")
+    assert {bench.read(refund.id).state for refund in refunds} == {State.PENDING}
+    assert all(bench.read(refund.id).uncounted == 1 for refund in refunds)
+
+
+def test_a_pause_stops_first_sendings_and_nothing_else(bench):
+    pending, unknown, queued = bench.refund(), bench.refund(), bench.refund(not_before="2027-01-15T08:00:01Z")
+    bench.answering(one_after_another([accepted, lost, accepted]))
+    bench.turn("send")
+    operate.pause(bench.engine, "shop", reason="a test", actor="system")
+    bench.wait(60)
+    for lane in ("send", "recover", "poll"):
+        bench.turn(lane)
+    states = {bench.read(refund.id).state for refund in (pending, unknown)}
+
+    assert states <= {State.SUCCEEDED, State.PENDING}
+    assert bench.read(queued.id).state is State.QUEUED
+
+
+def test_another_amount_in_the_answer_is_review_with_the_money_kept_reserved(bench):
+    refund = bench.refund()
+    bench.turn("send")
+    bench.answering(
+        lambda _: response(
+            200,
+            {
+                "transaction_id": bench.read(refund.id).provider_refund_id,
+                "type": "refund",
+                "amount": 24,
+                "currency": "USD",
+                "status": {"status": "APPROVED"},
+            },
+        )
+    )
+    bench.until_due(refund.id)
+    bench.turn("poll")
+
+    assert (bench.read(refund.id).state, bench.read(refund.id).cause) == (State.REVIEW, Cause.MISMATCH)
+    with bench.engine.ledger.read() as connection:
+        assert connection.execute(text("SELECT reserved FROM payment")).scalar() == 2500
+
+
+def test_a_refund_id_of_another_refund_is_a_contradiction_not_a_success(bench):
+    first, second = bench.refund(), bench.refund()
+    bench.answering(lambda _: response(200, {"transaction_id": "TX2E6G8H", "accepted": True}))
+    bench.turn("send")
+
+    states = {bench.read(first.id).state, bench.read(second.id).state}
+    assert states == {State.PENDING, State.REVIEW}
+    [odd] = [each for each in (bench.read(first.id), bench.read(second.id)) if each.state is State.REVIEW]
+    assert odd.cause is Cause.CONTRADICTION
+    assert odd.ambiguous
+
+
+def test_a_note_written_during_the_call_does_not_lose_the_answer(bench, system):
+    refund = bench.refund()
+
+    def noting(request):
+        review.comment(bench.engine, system, refund.id, "looking at it")
+        review.assign(bench.engine, system, refund.id, "anna")
+        return accepted(request)
+
+    bench.answering(noting)
+    bench.turn("send")
+    noted = bench.read(refund.id)
+
+    assert noted.state is State.PENDING
+    assert noted.assignee == "anna"
+    with bench.engine.ledger.read() as connection:
+        assert journal.verify(connection)[1] == []
+
+
+def test_a_cancelled_refund_is_not_sent_by_a_worker_that_had_claimed_it(bench, system):
+    refund = bench.refund()
+    pump = bench.pump("send")
+    original = pump._send
+
+    async def cancelled_first(claimed):
+        review.cancel(bench.engine, system, claimed.id, reason="changed my mind")
+        await original(claimed)
+
+    pump._send = cancelled_first
+
+    async def run():
+        await pump.turn()
+        await pump.stop(5)
+
+    asyncio.run(run())
+
+    assert bench.network.sent == []
+    assert bench.read(refund.id).state is State.CANCELLED
+
+
+def test_late_evidence_about_a_given_up_handle_brings_a_person_and_stops_the_new_one(bench, system):
+    stuck = to_review(bench)
+    asked = stuck
+    renewed = replace(stuck, handle="a-new-handle")
+    with bench.engine.ledger.write() as connection:
+        connection.execute(
+            text(
+                "UPDATE refund SET handle = 'a-new-handle', state = 'queued', ambiguous = :no, cause = NULL "
+                "WHERE id = :id"
+            ),
+            {"id": renewed.id, "no": False},
+        )
+    account = bench.engine.accounts["shop"]
+    told = bring_evidence(bench.engine, account, asked, Succeeded(facts=Facts(provider_refund_id="TXLATE01")))
+
+    assert told
+    held = bench.read(stuck.id)
+    assert (held.state, held.cause, held.ambiguous) == (State.REVIEW, Cause.CONTRADICTION, True)
+    bench.answering(accepted)
+    before = len(bench.network.sent)
+    bench.turn("send")
+    assert len(bench.network.sent) == before
+
+
+def test_an_old_handles_refusal_says_nothing_about_the_new_one(bench):
+    refund = bench.refund()
+    bench.answering(lost)
+    bench.turn("send")
+    asked = replace(bench.read(refund.id), handle="an-older-handle")
+    account = bench.engine.accounts["shop"]
+
+    assert not bring_evidence(bench.engine, account, asked, Declined(code="NO", own_record=True))
+    assert bench.read(refund.id).state is State.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state"),
+    [
+        (Succeeded(), State.SUCCEEDED),
+        (Pending(), State.PENDING),
+        (Declined(code="NO", own_record=True), State.FAILED),
+        (Declined(code="NO"), State.UNKNOWN),
+        (REFUSED, State.UNKNOWN),
+    ],
+)
+def test_evidence_after_the_lease_was_lost_is_brought_to_the_refund_as_it_stands(bench, outcome, state):
+    refund = bench.refund()
+    bench.answering(lost)
+    bench.turn("send")
+    asked = bench.read(refund.id)
+    bring_evidence(bench.engine, bench.engine.accounts["shop"], asked, outcome)
+
+    assert bench.read(refund.id).state is state
+
+
+def test_asking_in_vain_does_not_change_why_a_person_was_called(bench):
+    stuck = to_review(bench)
+    with bench.engine.ledger.write() as connection:
+        connection.execute(text("UPDATE refund SET due_at = 1 WHERE id = :id"), {"id": stuck.id})
+    bench.turn("poll")
+
+    assert bench.read(stuck.id).cause is Cause.HANDLE_EXPIRED
+    assert bench.read(stuck.id).due_at is None
+
+
+def test_a_refund_that_kills_its_workers_again_and_again_ends_in_review(bench):
+    refund = bench.refund()
+    policy = bench.engine.accounts["shop"].policy
+    for _ in range(policy.max_lost_leases + 2):
+        with bench.engine.ledger.write() as connection:
+            from ledger.refunds import claim
+
+            claim(
+                connection,
+                "send",
+                "shop",
+                limit=5,
+                now=bench.now,
+                until=bench.now + policy.lease,
+                worker="w",
+                alone=False,
+            )
+        bench.wait(policy.lease + 1)
+    bench.turn("send")
+
+    assert (bench.read(refund.id).state, bench.read(refund.id).cause) == (State.REVIEW, Cause.LEASES_LOST)
+    assert bench.network.sent == []
+
+
+def test_the_books_balance_and_the_journal_verifies_after_all_kinds_of_ends(bench):
+    for handler in (accepted, lost, lambda _: REFUSED, lambda _: response(400, {"reason_code": "INVALID_AMOUNT"})):
+        bench.answering(handler)
+        bench.refund()
+        bench.turn("send")
+    bench.answering(accepted)
+    bench.wait(100)
+    for lane in ("recover", "poll", "send"):
+        bench.turn(lane)
+
+    with bench.engine.ledger.read() as connection:
+        assert queries.balances(connection) == []
+        assert journal.verify(connection)[1] == []
