@@ -122,7 +122,7 @@ def rejection(engine: Engine, body: bytes, problem: InvalidJob | Refused, source
     return Rejection(
         id=new_id("rj", now),
         at=now,
-        source=source,
+        source=source[:96],
         account=account,
         reference=reference,
         errors=errors_json(problem),

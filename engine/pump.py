@@ -540,7 +540,7 @@ class Pump:
         decision = Decision(
             state=State.REVIEW,
             due_at=self.engine.clock() + self.account.policy.review_poll if _askable(case, self.account) else None,
-            ambiguous=refund.ambiguous,
+            ambiguous=refund.ambiguous or (refund.state is State.PENDING and refund.provider_refund_id is None),
             cause=cause,
             absent=refund.absent,
             counts=False,

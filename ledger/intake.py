@@ -195,12 +195,10 @@ def _judge(candidate: Candidate, purse: _Purse) -> Admission:
         amount = available if wanted.amount is None else wanted.amount
         if amount <= 0 or amount > available:
             return Admission(result=Result.OVER_CAP, available=max(available, 0))
-        untouched = available == captured
         wanted = replace(
             wanted,
             amount=amount,
             currency=wanted.currency or currency,
-            whole=untouched and amount == captured,
             resolved=wanted.payment_id is not None,
         )
     if purse.captured is None and candidate.captured is not None:

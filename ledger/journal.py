@@ -93,6 +93,7 @@ def verify(connection: Connection) -> tuple[int, list[Flaw]]:
     """Walk every chain and every anchor: how many events were read, and what does not fit."""
     flaws: list[Flaw] = []
     heads: dict[str, tuple[int, str]] = {}
+    states: dict[str, str | None] = {}
     hashes: dict[tuple[str, int], str] = {}
     count = 0
     wanted = _anchored(connection, flaws)
@@ -104,9 +105,10 @@ def verify(connection: Connection) -> tuple[int, list[Flaw]]:
         elif chained(head, row.subject, row.seq, row.type, row.at, row.actor, row.data) != row.hash:
             flaws.append(Flaw(row.subject, row.seq, "the event was changed"))
         heads[row.subject] = (row.seq, row.hash)
+        states[row.subject] = _STATE.decode(row.data).to
         if (row.subject, row.seq) in wanted:
             hashes[row.subject, row.seq] = row.hash
-    flaws.extend(_check_heads(connection, heads))
+    flaws.extend(_check_heads(connection, heads, states))
     flaws.extend(
         Flaw(subject, seq, "the event that an anchor names is missing or another one")
         for (subject, seq), digest in wanted.items()
@@ -136,11 +138,22 @@ def _anchored(connection: Connection, flaws: list[Flaw]) -> dict[tuple[str, int]
     return wanted
 
 
-def _check_heads(connection: Connection, heads: Mapping[str, tuple[int, str]]) -> Iterator[Flaw]:
+class _State(msgspec.Struct):
+    """The state that an event led to."""
+
+    to: str | None = None
+
+
+_STATE = msgspec.json.Decoder(_State)
+
+
+def _check_heads(
+    connection: Connection, heads: Mapping[str, tuple[int, str]], states: Mapping[str, str | None]
+) -> Iterator[Flaw]:
     found = set()
-    for row in connection.execute(select(refund.c.id, refund.c.version, refund.c.chain)):
+    for row in connection.execute(select(refund.c.id, refund.c.version, refund.c.chain, refund.c.state)):
         found.add(row.id)
-        if heads.get(row.id) != (row.version, row.chain):
+        if heads.get(row.id) != (row.version, row.chain) or states.get(row.id) != row.state:
             yield Flaw(row.id, row.version, "the refund does not stand where its last event says")
     for subject in heads:
         if subject.startswith("rf_") and subject not in found:

@@ -132,7 +132,7 @@ def resolve(
         amount=amount,
         currency=refund.currency or known,
         resolved=True,
-        # Everything of the payment only if nobody says that there is more of it.
-        whole=available == amount and all(each == amount for each in caps) and bool(caps),
+        # Only where the shop wants everything, and the provider itself says how much that is.
+        whole=refund.amount is None and available == amount == captured and all(each == amount for each in caps),
         updated_at=now,
     )
