@@ -40,6 +40,7 @@ class Cause(StrEnum):
     STORED_REFUSAL = "stored_refusal"
     MISMATCH = "mismatch"
     CONTRADICTION = "contradiction"
+    TWO_HANDLES = "two_handles"
     LEASES_LOST = "leases_lost"
     REVERSED = "reversed"
     OVER_REFUNDED = "over_refunded"
@@ -50,7 +51,8 @@ class Case:
     """What the rules read of a refund. Times in epoch seconds, amounts in minor units.
 
     `ambiguous`: an attempt before the one now judged may have moved the money. `last_send_end`: after this moment
-    no worker can still be about to send. `since`: when the refund entered `state`.
+    no worker can still be about to send. `since`: when the refund entered `state`. `people_only`: two handles may both
+    have been paid, and no answer about one of them can tell.
     """
 
     state: State
@@ -67,6 +69,7 @@ class Case:
     provider_refund_id: str | None = None
     absent: bool = False
     fingerprint_matches: bool = True
+    people_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +114,14 @@ def decide(case: Case, outcome: Outcome, now: float, policy: Policy, jitter: flo
         return _late(case, outcome)
     if case.state in (State.AWAITING_APPROVAL, State.QUEUED):
         return _before_sending(case, outcome, now, policy, jitter)
-    facts = outcome.facts if isinstance(outcome, (Succeeded, Pending, Declined, Unknown)) else NO_FACTS
+    if case.people_only:
+        return Decision(state=case.state, due_at=None, ambiguous=True, counts=False)
+
+    return _at_provider(case, outcome, now, policy, jitter)
+
+
+def _at_provider(case: Case, outcome: Outcome, now: float, policy: Policy, jitter: float) -> Decision:
+    facts = _facts(outcome)
     mismatch = _mismatch(case, facts)
     if mismatch:
         return _review(case, Cause.MISMATCH, now, policy, facts=facts, note=mismatch)
@@ -129,6 +139,10 @@ def decide(case: Case, outcome: Outcome, now: float, policy: Policy, jitter: flo
             return _absent(case, now, policy, jitter)
         case Unknown():
             return _unknown(case, outcome, now, policy, jitter)
+
+
+def _facts(outcome: Outcome) -> Facts:
+    return outcome.facts if isinstance(outcome, (Succeeded, Pending, Declined, Unknown)) else NO_FACTS
 
 
 def plan_recovery(case: Case, now: float, policy: Policy) -> tuple[Step, Cause | None]:

@@ -106,6 +106,7 @@ class Refund:
             provider_refund_id=self.provider_refund_id,
             absent=self.absent,
             fingerprint_matches=fingerprint_matches,
+            people_only=self.state is State.REVIEW and self.cause is Cause.TWO_HANDLES,
         )
 
 

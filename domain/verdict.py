@@ -33,6 +33,8 @@ def verdict(case: Case, cause: Cause, now: float, policy: Policy) -> Verdict:
     """
     if cause in (Cause.MISMATCH, Cause.CONTRADICTION, Cause.OVER_REFUNDED):
         return Verdict(Advice.HUMAN_ONLY, ("the provider's answer contradicts what was asked",))
+    if cause is Cause.TWO_HANDLES:
+        return Verdict(Advice.HUMAN_ONLY, ("the provider paid, or may pay, under two handles: look at both",))
     if cause is Cause.REVERSED:
         return Verdict(Advice.HUMAN_ONLY, ("the provider took the refund back: the customer is unpaid",))
     if not case.ambiguous:

@@ -10,7 +10,6 @@ import random
 import time
 import uuid
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,7 +30,7 @@ from engine.operate import pause
 from engine.order import order_of
 from engine.redact import redacted
 from engine.resolve import Resolved, resolve_payment
-from engine.writer import Writer
+from engine.writer import Answer, Writer
 from ledger import refunds
 from ledger.accounts import switch
 from ledger.refunds import AttemptEnd, AttemptStart, Change, Frozen
@@ -116,7 +115,8 @@ class Pump:
                     return True
                 continue
             claimed, breaker = await self._blocking(self._claim, room, hold=not looked_again)
-            if breaker is Breaker.HALF_OPEN and self.lane == "send" and await self._probe():
+            probed = breaker is Breaker.HALF_OPEN and self.lane == "send" and await self._probe()
+            if probed and self._monotonic() < until:
                 continue
             for refund, frozen in claimed:
                 self._start(refund, frozen)
@@ -176,7 +176,7 @@ class Pump:
         self._report()
         admission = self._admit(want=room)
         granted = self._allowed(room, admission)
-        claimed = engine.ledger.run(lambda connection: self._claim_rows(connection, granted)) if granted else []
+        claimed = engine.ledger.run(lambda c: self._claim_rows(c, granted, admission)) if granted else []
         unused = admission.granted - len(claimed)
         if admission.granted:
             # What was taken is kept, what nobody takes belongs to the other workers at once.
@@ -199,11 +199,13 @@ class Pump:
         closed = admission.breaker is Breaker.CLOSED
         if self.lane == "send":
             return admission.granted if closed else 0
-        few = min(room, FEW)
+        few = max(0, min(room, FEW - len(self._flying)))
 
         return max(admission.granted, few) if closed else few
 
-    def _claim_rows(self, connection: Connection, limit: int) -> list[tuple[Refund, Frozen | None]]:
+    def _claim_rows(
+        self, connection: Connection, limit: int, admission: Admission
+    ) -> list[tuple[Refund, Frozen | None]]:
         now = self.engine.clock()
         if self.lane == "send" and self._switched_off(connection, now):
             return []
@@ -216,6 +218,7 @@ class Pump:
             until=now + self.account.policy.lease,
             worker=self.engine.worker,
             alone=self.account.alone,
+            urgent=self.lane == "recover" and admission.breaker is not Breaker.CLOSED,
         )
         if self.lane != "recover" or not claimed:
             return [(refund, None) for refund in claimed]
@@ -296,6 +299,8 @@ class Pump:
         if refund.lost_leases > self.account.policy.max_lost_leases:
             await self._give_to_review(refund, Cause.LEASES_LOST)
             return
+        if frozen is not None and frozen.handle != refund.handle:
+            frozen = None
         matches = frozen is not None and frozen.fingerprint == self.account.provider.fingerprint
         case = refund.case(fingerprint_matches=matches)
         step, cause = plan_recovery(case, self.engine.clock(), self.account.policy)
@@ -331,6 +336,9 @@ class Pump:
         return await self._change(refund, after, "refund.unknown", {"why": "the worker was lost"}, end=end)
 
     async def _poll(self, refund: Refund) -> None:
+        if refund.lost_leases > self.account.policy.max_lost_leases:
+            await self._stop_asking(refund, Cause.LEASES_LOST)
+            return
         order = order_of(self.engine.vault, refund, seen=await self._seen_before(refund))
         provider = self.account.provider
         if refund.provider_refund_id is not None:
@@ -339,9 +347,6 @@ class Pump:
             question, call = provider.lookup(order), Call.LOOKUP
         else:
             await self._stop_asking(refund, Cause.CANNOT_REPEAT)
-            return
-        if refund.lost_leases > self.account.policy.max_lost_leases:
-            await self._stop_asking(refund, Cause.LEASES_LOST)
             return
         sent, outcome = await self._converse(refund, question, None)
         await self._record(sent, outcome, call, earlier_ambiguous=refund.ambiguous)
@@ -485,7 +490,14 @@ class Pump:
     # -- recording ---------------------------------------------------------------------------------------------------
 
     async def _record(
-        self, sent: _Sent, outcome: Outcome, call: Call, *, earlier_ambiguous: bool, matches: bool = True
+        self,
+        sent: _Sent,
+        outcome: Outcome,
+        call: Call,
+        *,
+        earlier_ambiguous: bool,
+        matches: bool = True,
+        retried: bool = False,
     ) -> None:
         """Decide and commit. Evidence that comes after the lease was lost is brought to the refund as it stands now."""
         self._count(outcome)
@@ -494,17 +506,21 @@ class Pump:
         case = refund.case(ambiguous=earlier_ambiguous, fingerprint_matches=matches)
         decision = decide(case, outcome, now, self.account.policy, self._jitter())
         change = judged(sent.refund, refund, decision, outcome, now, self.account, actor=self.engine.worker)
-        if sent.no is not None:
-            change = replace(change, end=self._end(sent.no, sent.answer, outcome, now))
+        end = None if sent.no is None else self._end(sent.no, sent.answer, outcome, now)
+        change = replace(change, end=end)
+        if retried:
+            change = replace(change, after=replace(change.after, holds=False))
         try:
             won = await self._execute(change)
         except IntegrityError:
+            if retried:
+                raise
             # The database keeps each refund id of the provider for one refund: this answer speaks of another one's.
             claimed = Unknown(reason="the provider's refund id belongs to another refund", contradiction=True)
-            await self._record(sent, claimed, call, earlier_ambiguous=True, matches=matches)
+            await self._record(sent, claimed, call, earlier_ambiguous=True, matches=matches, retried=True)
             return
         if won is None:
-            await self._blocking(bring_evidence, self.engine, self.account, refund, outcome)
+            await self._blocking(bring_evidence, self.engine, self.account, refund, outcome, end=end)
             return
         self._after(won.after, decision)
 
@@ -571,14 +587,14 @@ class Pump:
 
     async def _execute(self, change: Change) -> Change | None:
         """The change that won. A note that somebody wrote meanwhile is no reason to lose a step, or an answer."""
-        if await _awaited(self._writer.execute(change)):
+        if await _answered(self._writer.execute(change)):
             return change
         fresh = await self._blocking(self._reload, change.before.id)
         if fresh is None or not _only_noted(change.before, fresh):
             return None
         again = replace(change, before=fresh, after=replace(change.after, assignee=fresh.assignee))
 
-        return again if await _awaited(self._writer.execute(again)) else None
+        return again if await _answered(self._writer.execute(again)) else None
 
     def _reload(self, refund_id: str) -> Refund | None:
         with self.engine.ledger.read() as connection:
@@ -614,8 +630,8 @@ def _only_noted(before: Refund, fresh: Refund) -> bool:
     return plain == before
 
 
-async def _awaited(future: "Future[bool]") -> bool:
-    return future.result() if future.done() else await asyncio.wrap_future(future)
+async def _answered(answer: Answer) -> bool:
+    return await answer if isinstance(answer, asyncio.Future) else answer.result()
 
 
 def _seen(frozen: Frozen | None) -> frozenset[str] | None:
@@ -741,15 +757,20 @@ def announce(refund: Refund, decision: Decision) -> None:
 
 
 def bring_evidence(
-    engine: Engine, account: Account, asked: Refund, outcome: Outcome, *, actor: str | None = None
+    engine: Engine,
+    account: Account,
+    asked: Refund,
+    outcome: Outcome,
+    *,
+    end: AttemptEnd | None = None,
+    actor: str | None = None,
 ) -> bool:
     """Book what a provider has said about a refund that others may have moved meanwhile; True when it changed it.
 
     `asked`: the refund as it stood when the provider was asked. What is said about an earlier handle, or about a refund
     that waits to be sent again, is no step of its course: if money may have moved, a person sees it before more does.
+    Nothing that was answered is dropped: what cannot be a step is an event, and the attempt `end`s in any case.
     """
-    if not isinstance(outcome, (Succeeded, Pending)) and not (isinstance(outcome, Declined) and outcome.own_record):
-        return False
 
     def work(connection: Connection) -> bool:
         now = engine.clock()
@@ -757,28 +778,37 @@ def bring_evidence(
         if refund is None:
             return False
         decision = _on_evidence(refund, asked, outcome, now, account)
-        settled = decision is not None and decision.state is refund.state and refund.state in FINAL
-        if decision is None or (settled and decision.alert is None):
-            return False
-        change = judged(refund, refund, decision, outcome, now, account, actor=actor or engine.worker, fenced=False)
-        won = bool(refunds.apply(connection, [change]))
-        if won:
+        change = (
+            judged(refund, refund, decision, outcome, now, account, actor=actor or engine.worker, fenced=False)
+            if decision is not None
+            else Change(
+                before=refund,
+                after=replace(refund, updated_at=now),
+                type="refund.evidence",
+                actor=actor or engine.worker,
+                data={"handle": asked.handle, "outcome": type(outcome).__name__.lower(), "why": _note(outcome)},
+                fenced=False,
+            )
+        )
+        won = bool(refunds.apply(connection, [replace(change, end=end)]))
+        if won and decision is not None:
             announce(change.after, decision)
-        return won
+        return won and change.after.state is not refund.state
 
     return engine.ledger.run(work)
 
 
 def _on_evidence(refund: Refund, asked: Refund, outcome: Outcome, now: float, account: Account) -> Decision | None:
-    waiting = refund.state is State.QUEUED
-    if refund.state is State.REVIEW and refund.cause is Cause.CONTRADICTION:
-        log.error("evidence.contradicts", refund_id=refund.id, handle=asked.handle, says=type(outcome).__name__.lower())
+    """The step that evidence asks for; None: it is kept as an event, and nothing moves."""
+    same = refund.handle == asked.handle
+    tells = isinstance(outcome, (Succeeded, Pending)) or (isinstance(outcome, Declined) and outcome.own_record and same)
+    if not tells or refund.case().people_only:
         return None
-    if not waiting and refund.handle == asked.handle:
+    if same and refund.state is not State.QUEUED:
         return decide(refund.case(), outcome, now, account.policy, 0.5)
     if isinstance(outcome, Declined):
         return None
-    if isinstance(outcome, Succeeded) and refund.state in FINAL:
+    if isinstance(outcome, Succeeded) and refund.state in FINAL - {State.SUCCEEDED}:
         return decide(refund.case(), outcome, now, account.policy, 0.5)
     if State.REVIEW not in MOVES[refund.state]:
         log.error("evidence.unplaced", refund_id=refund.id, state=refund.state, handle=asked.handle)
@@ -786,10 +816,10 @@ def _on_evidence(refund: Refund, asked: Refund, outcome: Outcome, now: float, ac
 
     return Decision(
         state=State.REVIEW,
-        due_at=None,
+        due_at=now + account.policy.review_poll if same else None,
         ambiguous=True,
         facts=outcome.facts if isinstance(outcome, (Succeeded, Pending)) else NO_FACTS,
-        cause=Cause.CONTRADICTION,
+        cause=Cause.CONTRADICTION if same else Cause.TWO_HANDLES,
         alert=f"the provider speaks of {asked.handle}, which had been given up: money may have moved under it",
     )
 

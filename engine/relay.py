@@ -1,5 +1,8 @@
 """State changes out: from the ledger's outbox to the stream `refundry:events`, at least once and in order."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import redis
 from sqlalchemy import Connection, delete, select
 
@@ -15,24 +18,41 @@ def relay(engine: Engine, client: "redis.Redis") -> int:
 
     One relay at a time holds the rows, and the others wait for it: so the order is kept however many workers there are.
     """
+    if engine.ledger.sqlite:
+        return _relay_unlocked(engine, client)
 
     def work(connection: Connection) -> int:
-        query = select(outbox).order_by(outbox.c.no).limit(MOST).with_for_update()
-        rows = connection.execute(query).all()
-        if not rows:
-            return 0
-        changes = [
-            {
-                "refund_id": row.refund_id,
-                "reference": row.reference,
-                "account": row.account,
-                "state": row.state,
-                "version": row.version,
-            }
-            for row in rows
-        ]
-        publish_events(client, changes, max_age=engine.settings.events.max_age, now=engine.clock())
-        connection.execute(delete(outbox).where(outbox.c.no.in_([row.no for row in rows])))
-        return len(rows)
+        rows = connection.execute(_WAITING.with_for_update()).all()
+        _publish(engine, client, rows)
+
+        return _forget(connection, rows)
 
     return engine.ledger.run(work)
+
+
+_WAITING = select(outbox).order_by(outbox.c.no).limit(MOST)
+
+
+def _relay_unlocked(engine: Engine, client: "redis.Redis") -> int:
+    """SQLite has one write lock, which must not wait for Redis; two relays at once may tell the same change twice."""
+    with engine.ledger.read() as connection:
+        rows = connection.execute(_WAITING).all()
+    if not rows:
+        return 0
+    _publish(engine, client, rows)
+
+    return engine.ledger.run(lambda connection: _forget(connection, rows))
+
+
+def _publish(engine: Engine, client: "redis.Redis", rows: Sequence[Any]) -> None:
+    names = ("refund_id", "reference", "account", "state", "version")
+    changes = [{name: getattr(row, name) for name in names} for row in rows]
+    if changes:
+        publish_events(client, changes, max_age=engine.settings.events.max_age, now=engine.clock())
+
+
+def _forget(connection: Connection, rows: Sequence[Any]) -> int:
+    if rows:
+        connection.execute(delete(outbox).where(outbox.c.no.in_([row.no for row in rows])))
+
+    return len(rows)

@@ -263,6 +263,8 @@ def approve(engine: Engine, actor: Actor, approval_id: str) -> Refund:
         refund = _get(connection, request.refund_id)
         if not approvals.stands_as(request, refund):
             raise Conflict("changed-since", f"the refund has changed since it was asked about: it is {refund.state}")
+        if request.kind == NEW_HANDLE:
+            _last_send_over(engine, refund, now)
         if not approvals.close(connection, request, status="approved", actor=actor.name, now=now):
             raise Conflict("already-decided", "somebody else was first")
         return _carry_out(connection, engine, refund, request, actor)
@@ -298,6 +300,13 @@ def _carry_out(connection: Connection, engine: Engine, refund: Refund, request: 
             )
 
     return _apply(connection, refund, after, "approval.approved", actor, data)
+
+
+def _last_send_over(engine: Engine, refund: Refund, now: float) -> None:
+    """A new handle must not overtake a request of the old one that may still be on its way."""
+    until = refund.last_send_end + _account(engine, refund).policy.total_timeout
+    if now < until:
+        raise Conflict("too-early", f"a request under the old handle may still be on its way for {until - now:.0f} s")
 
 
 def _renewed(engine: Engine, refund: Refund, now: float) -> Refund:

@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 from domain.refund import moved
 from domain.state import State
 from engine.bootstrap import Engine
-from ledger import approvals, journal, refunds, workers
+from ledger import approvals, journal, queries, refunds, workers
 from ledger.approvals import SEND
 from ledger.refunds import Change
 
@@ -14,7 +14,8 @@ log = structlog.get_logger(__name__)
 
 BEAT = "beat"
 BEAT_SILENT = 3.0
-ANCHOR_EVERY = 300.0
+# Past its lifetime a handle cannot be replayed: people hear of it this many seconds before.
+EXPIRY_WARNING = 3600.0
 
 
 def tick(engine: Engine) -> list[tuple[str, str]]:
@@ -48,6 +49,9 @@ def housekeep(engine: Engine) -> None:
     engine.ledger.run(lambda connection: _expire(connection, engine))
     engine.ledger.run(lambda connection: _anchor(connection, engine))
     engine.ledger.run(lambda connection: workers.forget(connection, engine.clock() - 86_400))
+    with engine.ledger.read() as connection:
+        for account, count in queries.expiring(connection, engine.clock() + EXPIRY_WARNING).items():
+            log.error("handles.expiring", account=account, refunds=count, within_seconds=EXPIRY_WARNING)
 
 
 def _expire(connection: Connection, engine: Engine) -> None:

@@ -1,5 +1,7 @@
 """Group commits: the pump's steps are written together, a few milliseconds' worth at a time."""
 
+import asyncio
+import contextlib
 import queue
 import threading
 import time
@@ -9,7 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
-from sqlalchemy.exc import DataError, IntegrityError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from ledger.refunds import Change, apply
 from ledger.session import Ledger
@@ -17,13 +20,19 @@ from ledger.session import Ledger
 log = structlog.get_logger(__name__)
 
 MOST = 500
+# The database restarts, fails over, or is read-only for a moment.
+AWAY = (OperationalError, InternalError, InterfaceError, PoolTimeoutError)
 PATIENCE = 30.0
+
+
+#: Of the running loop, or one that is already done.
+Answer = asyncio.Future[bool] | Future[bool]
 
 
 class Writer(Protocol):
     """Carries out changes; each future tells whether its refund still stood as expected."""
 
-    def execute(self, change: Change) -> "Future[bool]":
+    def execute(self, change: Change) -> Answer:
         """Queue one change. The future raises when the ledger stayed away."""
 
 
@@ -42,7 +51,8 @@ def write(ledger: Ledger, changes: Sequence[Change]) -> list[bool | Exception]:
 @dataclass(frozen=True, slots=True)
 class _Queued:
     change: Change
-    future: "Future[bool]"
+    loop: asyncio.AbstractEventLoop
+    future: "asyncio.Future[bool]"
 
 
 class GroupWriter:
@@ -56,10 +66,11 @@ class GroupWriter:
         self._thread = threading.Thread(target=self._loop, name="ledger-writer", daemon=True)
         self._thread.start()
 
-    def execute(self, change: Change) -> "Future[bool]":
-        """See `Writer`."""
-        future: Future[bool] = Future()
-        self._queue.put(_Queued(change, future))
+    def execute(self, change: Change) -> Answer:
+        """See `Writer`. Called on the loop that waits for the answer."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[bool] = loop.create_future()
+        self._queue.put(_Queued(change, loop, future))
 
         return future
 
@@ -95,11 +106,11 @@ class GroupWriter:
 
     def _commit(self, batch: Sequence[_Queued]) -> None:
         results = self._patiently([each.change for each in batch])
-        for each, result in zip(batch, results, strict=True):
-            if isinstance(result, Exception):
-                each.future.set_exception(result)
-            else:
-                each.future.set_result(result)
+        answers = list(zip(batch, results, strict=True))
+        for loop in {each.loop for each in batch}:
+            # One call wakes every step of the batch: a call for each would cost more than the step itself.
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_settle, [answer for answer in answers if answer[0].loop is loop])
 
     def _patiently(self, changes: Sequence[Change]) -> list[bool | Exception]:
         """A restarting database is waited for: what was answered must not be forgotten because of it."""
@@ -107,10 +118,22 @@ class GroupWriter:
         while True:
             try:
                 return write(self._ledger, changes)
-            except OperationalError as error:
-                log.warning("ledger.away", error=type(error.orig).__name__, waiting=len(changes))
+            except AWAY as error:
+                log.warning("ledger.away", error=type(error).__name__, waiting=len(changes))
                 if time.monotonic() >= until:
                     return [error] * len(changes)
                 self._sleep(0.2)
-            except Exception as error:  # noqa: BLE001 - a fault must reach the waiting steps, not end the thread
-                return [error] * len(changes)
+            except Exception as error:  # noqa: BLE001 - a fault must reach its own step, and must not end the thread
+                if len(changes) == 1:
+                    return [error]
+                return [result for change in changes for result in self._patiently([change])]
+
+
+def _settle(answers: Sequence[tuple[_Queued, bool | Exception]]) -> None:
+    for queued, result in answers:
+        if queued.future.done():
+            continue
+        if isinstance(result, Exception):
+            queued.future.set_exception(result)
+        else:
+            queued.future.set_result(result)

@@ -183,6 +183,17 @@ def oldest_due(connection: Connection, now: float) -> float | None:
     return None if due is None else max(now - due, 0.0)
 
 
+def expiring(connection: Connection, before: float) -> dict[str, int]:
+    """By account: refunds of unknown outcome whose handle can be replayed only until `before`."""
+    query = (
+        select(refund.c.account, func.count())
+        .where(refund.c.state == State.UNKNOWN, refund.c.replay_until.is_not(None), refund.c.replay_until < before)
+        .group_by(refund.c.account)
+    )
+
+    return {str(row[0]): int(row[1]) for row in connection.execute(query)}
+
+
 def accounts_with_open_refunds(connection: Connection) -> set[str]:
     """The accounts that still have something to do."""
     query = select(refund.c.account).where(refund.c.final_at.is_(None)).distinct()

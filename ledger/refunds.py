@@ -100,12 +100,13 @@ _FREE = """
 """
 
 
-def _claim_statement(lane: str, *, sqlite: bool) -> str:
+def _claim_statement(lane: str, *, sqlite: bool, urgent: bool = False) -> str:
     """Claiming is one statement. Its cost does not grow with the table: only the due end of one index is read."""
     free = _FREE.format(probe="" if sqlite else "OFFSET 0") if lane == "send" else ""
+    order = "r.replay_until NULLS LAST, r.due_at" if urgent else "r.due_at"
     chosen = (
         f"SELECT r.id FROM refund r WHERE r.account = :account AND {lane_predicate(lane)} AND r.due_at <= :now"
-        f"{free} ORDER BY r.due_at LIMIT :limit"
+        f"{free} ORDER BY {order} LIMIT :limit"
     )
     among = f"IN ({chosen})" if sqlite else f"= ANY(ARRAY({chosen} FOR UPDATE OF r SKIP LOCKED))"
     holds = "holds OR :alone OR NOT resolved" if lane == "send" else "holds"
@@ -118,24 +119,35 @@ def _claim_statement(lane: str, *, sqlite: bool) -> str:
 
 
 _CLAIMS = {
-    (lane, sqlite): text(_claim_statement(lane, sqlite=sqlite)).columns(*_COLUMNS)
+    (lane, sqlite, urgent): text(_claim_statement(lane, sqlite=sqlite, urgent=urgent)).columns(*_COLUMNS)
     for lane in ("send", "recover", "poll")
     for sqlite in (True, False)
+    for urgent in (True, False)
 }
 
 
 def claim(
-    connection: Connection, lane: str, account: str, *, limit: int, now: float, until: float, worker: str, alone: bool
+    connection: Connection,
+    lane: str,
+    account: str,
+    *,
+    limit: int,
+    now: float,
+    until: float,
+    worker: str,
+    alone: bool,
+    urgent: bool = False,
 ) -> list[Refund]:
     """Lease up to `limit` due rows of a lane until `until`; two claims never get the same row.
 
-    `alone`: the account's provider takes one refund per payment at a time.
+    `alone`: the account's provider takes one refund per payment at a time. `urgent`: few can be claimed, so those whose
+    handle can be replayed only for a little while yet come first; that reads all that is due.
     """
     sqlite = connection.dialect.name == "sqlite"
     parameters: dict[str, Any] = {"account": account, "now": now, "limit": limit, "until": until, "worker": worker}
     if lane == "send":
         parameters["alone"] = alone
-    claimed = connection.execute(_CLAIMS[lane, sqlite], parameters)
+    claimed = connection.execute(_CLAIMS[lane, sqlite, urgent], parameters)
 
     return sorted(map(load, claimed), key=lambda each: each.id)
 
@@ -361,7 +373,11 @@ def last_attempts(connection: Connection, refund_ids: Sequence[str]) -> dict[str
 
 
 _PROBES = {
-    lane: text(f"SELECT 1 FROM refund WHERE account = :account AND {lane_predicate(lane)} AND due_at <= :now LIMIT 1")
+    # The order is that of the index: without it a walk through the table to the first match may look quicker.
+    lane: text(
+        f"SELECT 1 FROM refund WHERE account = :account AND {lane_predicate(lane)} AND due_at <= :now "
+        "ORDER BY due_at LIMIT 1"
+    )
     for lane in ("send", "recover", "poll")
 }
 

@@ -78,13 +78,27 @@ class Ledger:
 
 
 def _postgresql(url: str, pool_size: int) -> Engine:
-    return create_engine(
-        url, pool_size=pool_size, max_overflow=pool_size, pool_pre_ping=True, connect_args={"connect_timeout": 5}
+    engine = create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        hide_parameters=True,
+        connect_args={"connect_timeout": 5},
     )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: object) -> None:
+        # A statement that was planned once and for all while the tables were small would walk through them for ever.
+        connection.autocommit = True
+        connection.execute("SET plan_cache_mode = force_custom_plan")
+        connection.autocommit = False
+
+    return engine
 
 
 def _sqlite(url: str) -> Engine:
-    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+    engine = create_engine(url, hide_parameters=True, connect_args={"timeout": 30, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:

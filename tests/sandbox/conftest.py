@@ -102,9 +102,7 @@ class Merchant:
             return {"session_id": payment["id"], "amount_details": details}
         return {"Refund": {"MerchantTransactionID": handle, "Amount": amount}}
 
-    def refund_call(
-        self, account: str, payment: Json, amount: int = 1000, handle: str = "handle-1"
-    ) -> httpx.Request:
+    def refund_call(self, account: str, payment: Json, amount: int = 1000, handle: str = "handle-1") -> httpx.Request:
         body = json.dumps(self.refund_body(account, payment, amount, handle)).encode()
         headers = self.headers(account, body)
         if account in ("smartpay", "smartretry"):
@@ -140,9 +138,7 @@ class Merchant:
         path = "/refunds" if account == "smartpay" else f"/v1/payments/{payment['id']}/refunds"
         return self.request("GET", account, path, self.headers(account), b"")
 
-    def request(
-        self, method: str, account: str, path: str, headers: dict[str, str], body: bytes
-    ) -> httpx.Request:
+    def request(self, method: str, account: str, path: str, headers: dict[str, str], body: bytes) -> httpx.Request:
         url = self.credentials[account]["base_url"] + path
         return self.http.build_request(method, url, headers=headers, content=body)
 

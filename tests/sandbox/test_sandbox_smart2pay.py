@@ -352,9 +352,7 @@ def test_a_card_request_id_replays_the_first_answer_whatever_it_was(merchant):
 def test_the_apm_site_knows_no_request_id(merchant):
     payment = merchant.pay("smart2pay")
     asked = {"MerchantTransactionID": "a", "Amount": 600}
-    answers = [
-        post(merchant, "smart2pay", payment["id"], asked, RequestId="r1").status_code for _ in range(2)
-    ]
+    answers = [post(merchant, "smart2pay", payment["id"], asked, RequestId="r1").status_code for _ in range(2)]
 
     assert answers == [201, 400]
 
@@ -477,7 +475,5 @@ def test_wrong_credentials_are_401(merchant):
     right = merchant.credentials["smart2pay"]
 
     for wrong in (("30201", "no"), ("999", right["api_key"]), ("1010", right["api_key"])):
-        request = httpx.Request(
-            "POST", f"{right['base_url']}/v1/payments/{payment['id']}/refunds", json=asked
-        )
+        request = httpx.Request("POST", f"{right['base_url']}/v1/payments/{payment['id']}/refunds", json=asked)
         assert merchant.http.send(request, auth=wrong).status_code == 401

@@ -88,9 +88,7 @@ def test_without_an_amount_the_full_amount_is_refunded(merchant, document_paymen
         (REFUND, {"Idempotency-Key": "k" * 256}, 400, "INVALID_IDEMPOTENCY_KEY"),
     ],
 )
-def test_key_terminal_and_idempotency_key_are_checked(
-    merchant, document_payment, path, headers, status, code
-):
+def test_key_terminal_and_idempotency_key_are_checked(merchant, document_payment, path, headers, status, code):
     answer = post(merchant, DOCUMENT_REQUEST, path, **headers)
 
     assert (answer.status_code, answer.json()["reason_code"]) == (status, code)
@@ -138,8 +136,7 @@ def test_a_preauthorization_cannot_be_refunded(merchant):
 
 def test_partial_refunds_go_on_until_nothing_is_left(merchant, document_payment):
     codes = [
-        post(merchant, {**DOCUMENT_REQUEST, "amount": amount}).json().get("reason_code")
-        for amount in (60, 41, 40, 1)
+        post(merchant, {**DOCUMENT_REQUEST, "amount": amount}).json().get("reason_code") for amount in (60, 41, 40, 1)
     ]
 
     assert codes == [None, "REFUND_AMOUNT_EXCEEDED", None, "FULL_REFUND_ALREADY_PROCESSED"]

@@ -314,7 +314,7 @@ def test_late_evidence_about_a_given_up_handle_brings_a_person_and_stops_the_new
 
     assert told
     held = bench.read(stuck.id)
-    assert (held.state, held.cause, held.ambiguous) == (State.REVIEW, Cause.CONTRADICTION, True)
+    assert (held.state, held.cause, held.ambiguous) == (State.REVIEW, Cause.TWO_HANDLES, True)
     bench.answering(accepted)
     before = len(bench.network.sent)
     bench.turn("send")

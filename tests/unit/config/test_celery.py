@@ -48,9 +48,7 @@ def test_visibility_and_shutdown_outlast_the_longest_call(settings):
 
 
 def test_remote_control_and_events_are_off_unless_asked_for(settings):
-    open_settings = make_settings(
-        redis={"url": "redis://x/0"}, celery={"remote_control": True, "events": True}
-    )
+    open_settings = make_settings(redis={"url": "redis://x/0"}, celery={"remote_control": True, "events": True})
 
     closed, opened = celery_options(settings, 20), celery_options(open_settings, 20)
 

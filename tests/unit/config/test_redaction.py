@@ -88,18 +88,14 @@ def test_secrets_inside_a_sentence_are_masked(text, shown):
     assert clean("event", text) == shown
 
 
-@pytest.mark.parametrize(
-    "text", ["4111111111111112", "DE00370400440532013000", "2026-11-21 23:28:24", "12345"]
-)
+@pytest.mark.parametrize("text", ["4111111111111112", "DE00370400440532013000", "2026-11-21 23:28:24", "12345"])
 def test_numbers_that_only_look_like_it_stay(text):
     assert clean("event", text) == text
 
 
 @given(
     st.text(),
-    st.recursive(
-        st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
-    ),
+    st.recursive(st.text() | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)),
 )
 def test_a_whole_document_is_never_shown(key, value):
     shown = clean(f"x_{key}", value)

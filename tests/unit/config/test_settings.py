@@ -169,9 +169,7 @@ def test_defaults_stand_behind_file_and_environment(tmp_path, write):
 
 
 def test_encryption_keys_are_separated_by_commas(tmp_path):
-    keys = load_settings(
-        KEYS | {"REFUNDRY_ENCRYPTION_KEYS": f"{KEY}, {OTHER_KEY}"}, tmp_path
-    ).security.encryption_keys
+    keys = load_settings(KEYS | {"REFUNDRY_ENCRYPTION_KEYS": f"{KEY}, {OTHER_KEY}"}, tmp_path).security.encryption_keys
 
     assert [key.get_secret_value() for key in keys] == [KEY, OTHER_KEY]
 
@@ -227,8 +225,7 @@ def test_a_reference_to_nothing_is_a_fault_only_where_it_is_used(tmp_path, write
 
     lines = faults()
     settings = load_settings(
-        KEYS
-        | {"REFUNDRY_ACCOUNTS__JP_STORE__READ_TIMEOUT": "3", "REFUNDRY_ACCOUNTS__JP_STORE__SECRET_KEY": "x"},
+        KEYS | {"REFUNDRY_ACCOUNTS__JP_STORE__READ_TIMEOUT": "3", "REFUNDRY_ACCOUNTS__JP_STORE__SECRET_KEY": "x"},
         tmp_path,
     )
 
@@ -331,10 +328,7 @@ def test_no_secret_stands_in_a_fault_or_in_a_representation(tmp_path, write):
 
     with pytest.raises(SettingsError) as caught:
         load_settings(KEYS | {"REFUNDRY_ENCRYPTION_KEYS": "hunter1"}, tmp_path)
-    write(
-        ACCOUNT
-        + "[database]\nurl = 'postgresql+psycopg://u:hunter4@h/d'\n[redis]\nurl = 'redis://:hunter5@h/0'"
-    )
+    write(ACCOUNT + "[database]\nurl = 'postgresql+psycopg://u:hunter4@h/d'\n[redis]\nurl = 'redis://:hunter5@h/0'")
     shown = repr(load_settings(KEYS, tmp_path))
 
     assert "hunter" not in str(caught.value)

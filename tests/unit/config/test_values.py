@@ -28,9 +28,7 @@ def test_a_duration_is_seconds_or_a_number_with_a_unit(written, seconds):
     assert isinstance(parsed, float)
 
 
-@pytest.mark.parametrize(
-    "written", [True, None, -1, math.nan, math.inf, "", "15x", "-3s", "m", "1 h", "１５m", [1]]
-)
+@pytest.mark.parametrize("written", [True, None, -1, math.nan, math.inf, "", "15x", "-3s", "m", "1 h", "１５m", [1]])
 def test_anything_else_is_no_duration(written):
     with pytest.raises(ValueError, match="a duration"):
         parse_duration(written)
@@ -54,9 +52,7 @@ def test_anything_else_is_no_rate(written):
         parse_rate(written)
 
 
-@pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:8090/x", "http://127.8.9.1", "http://[::1]:1", "http://localhost"]
-)
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8090/x", "http://127.8.9.1", "http://[::1]:1", "http://localhost"])
 def test_plain_http_is_allowed_on_this_machine(url):
     assert plain_http_allowed(url)
 

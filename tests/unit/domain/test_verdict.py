@@ -20,7 +20,7 @@ CAPABILITIES = {
     "finds only": Policy(deduplicates=False, recovery=Recovery.LOOKUP),
     "neither": Policy(deduplicates=False, can_lookup=False, recovery=Recovery.LOOKUP),
 }
-CONTRADICTED = {Cause.MISMATCH, Cause.CONTRADICTION, Cause.OVER_REFUNDED, Cause.REVERSED}
+CONTRADICTED = {Cause.MISMATCH, Cause.CONTRADICTION, Cause.TWO_HANDLES, Cause.OVER_REFUNDED, Cause.REVERSED}
 REFUSED = {Cause.FIXABLE_DECLINE, Cause.STORED_REFUSAL}
 
 # By capability: in doubt with a living handle, in doubt with a dead one.

@@ -1,0 +1,119 @@
+"""`refundry up` and the commands beside it, as a person runs them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+REFUNDRY = Path(sys.executable).with_name("refundry")
+
+
+def until(condition, *, seconds=40):
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.2)
+    return found
+
+
+@pytest.fixture
+def refundry(tmp_path):
+    def run(*arguments, stdin=None):
+        return subprocess.run(
+            [REFUNDRY, *arguments], cwd=tmp_path, input=stdin, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    return run
+
+
+@pytest.fixture
+def up(tmp_path, refundry):
+    """`refundry up --sandbox`, with the worker heard."""
+    with (tmp_path / "up.log").open("wb") as log:
+        process = subprocess.Popen(
+            [REFUNDRY, "up", "--sandbox", "--processes", "2"], cwd=tmp_path, stdout=log, stderr=log
+        )
+    try:
+        until(lambda: any(each["kind"] == "worker" for each in workers(refundry)))
+        yield process
+    finally:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
+
+
+def workers(refundry):
+    told = refundry("workers", "list", "-o", "json")
+    return json.loads(told.stdout) if told.returncode == 0 else []
+
+
+def sandbox_url(tmp_path):
+    accounts = json.loads((tmp_path / ".refundry" / "sandbox.json").read_text())
+    return accounts["smartretry"]["base_url"].removesuffix("/smartretry")
+
+
+def payment(tmp_path):
+    asked = {"provider": "smartretry", "amount": 2100, "currency": "EUR"}
+    return httpx.post(f"{sandbox_url(tmp_path)}/_sandbox/payments", json=asked).json()["payments"][0]
+
+
+@pytest.mark.timeout(150)
+def test_everything_runs_together_and_stops_together(up, refundry, tmp_path):
+    paid = payment(tmp_path)
+    created = refundry(
+        *("refunds", "create", "--account", "smartretry", "--payment", paid["id"], "--order", paid["order_id"]),
+        *("--amount", "12.50", "--currency", "EUR", "--reference", "UP-1"),
+    )
+    assert created.returncode == 0, created.stderr
+
+    def shown():
+        return json.loads(refundry("refunds", "show", "UP-1", "-o", "json").stdout)
+
+    until(lambda: shown()["state"] == "succeeded")
+    assert refundry("status").returncode == 0
+    assert refundry("doctor").returncode == 0
+    assert refundry("audit", "verify").returncode == 0
+    assert len(httpx.get(f"{sandbox_url(tmp_path)}/_sandbox/ledger").json()) == 1
+
+    family = psutil.Process(up.pid).children(recursive=True)
+    up.send_signal(signal.SIGINT)
+
+    assert up.wait(60) == 0
+    assert not [each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    assert not (tmp_path / ".refundry" / "redis.url").exists()
+    assert refundry("refunds", "list").returncode == 2
+
+
+@pytest.mark.timeout(150)
+def test_what_dies_is_started_again(up, refundry):
+    def worker():
+        for each in psutil.Process(up.pid).children():
+            if "worker" in each.cmdline():
+                return each
+        return None
+
+    first = until(worker)
+    os.killpg(first.pid, signal.SIGKILL)
+
+    second = until(lambda: (found := worker()) and found.pid != first.pid and found)
+    until(lambda: sum(each["kind"] == "worker" and each["silent_seconds"] < 3 for each in workers(refundry)) == 1)
+    assert second.is_running()
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
+def test_nothing_outlives_it(up):
+    family = psutil.Process(up.pid).children(recursive=True)
+
+    up.kill()
+
+    until(lambda: not [each for each in family if each.is_running() and each.status() != psutil.STATUS_ZOMBIE])
