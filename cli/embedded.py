@@ -64,7 +64,7 @@ class EmbeddedRedis:
         except BaseException:
             self.stop()
             raise
-        _write_private(self._folder / "redis.url", self.url + "\n")
+        write_private(self._folder / "redis.url", self.url + "\n")
         return self.url
 
     def stop(self) -> None:
@@ -92,7 +92,7 @@ class EmbeddedRedis:
     def _launched(self, server: Path) -> tuple[int, subprocess.Popen[bytes]]:
         """Another program may take a free port before the server does: then the next one is tried."""
         for port in range(self._first_port, self._first_port + _PORTS_TRIED):
-            if not _is_free(port):
+            if not is_free(port):
                 continue
             process = self._spawned(server, port)
             if _answers_in_time(port, process):
@@ -157,9 +157,7 @@ def make_keys(folder: Path = FOLDER) -> dict[str, Any]:
     path = folder / "keys.json"
     if not path.exists():
         private_folder(folder)
-        _write_new(
-            path, json.dumps({"encryption_keys": [_fernet_key()], "index_key": secrets.token_urlsafe(32)})
-        )
+        _write_new(path, json.dumps({"encryption_keys": [_fernet_key()], "index_key": secrets.token_urlsafe(32)}))
     return read_keys(folder)
 
 
@@ -227,7 +225,8 @@ def _try_lock(lock: int) -> bool:
     return True
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nobody listens on the port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -277,7 +276,7 @@ def _fernet_key() -> str:
     return base64.urlsafe_b64encode(secrets.token_bytes(32)).decode()
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner can read, whole or not at all."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     _write_draft(draft, text)
@@ -296,7 +295,5 @@ def _write_new(path: Path, text: str) -> None:
 
 
 def _write_draft(draft: Path, text: str) -> None:
-    with os.fdopen(
-        os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
-    ) as file:
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(text)

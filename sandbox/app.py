@@ -15,8 +15,7 @@ from sandbox.faults import FaultPlan, parse_plan
 from sandbox.notify import Notifier
 
 ALL: dict[str, Provider] = {
-    module.PROVIDER.name: module.PROVIDER
-    for module in (smartpay, smartretry, jpm_smartpay, smart2pay, smart_glocal)
+    module.PROVIDER.name: module.PROVIDER for module in (smartpay, smartretry, jpm_smartpay, smart2pay, smart_glocal)
 }
 
 

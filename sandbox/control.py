@@ -176,9 +176,7 @@ class Control:
             "ids": [payment.id for payment in made],
             "payments": [block(payment) for payment in made],
             "captures": {
-                payment.id: [
-                    {"id": capture, "amount": amount} for capture, amount in payment.captures.items()
-                ]
+                payment.id: [{"id": capture, "amount": amount} for capture, amount in payment.captures.items()]
                 for payment in made
                 if payment.captures
             },
@@ -320,19 +318,14 @@ class Control:
         return [
             entry_shown(entry)
             for entry in entries
-            if wanted.get("provider") in (None, entry.provider)
-            and wanted.get("payment") in (None, entry.payment)
+            if wanted.get("provider") in (None, entry.provider) and wanted.get("payment") in (None, entry.payment)
         ]
 
     async def get_requests(self, request: Request) -> list[Json]:
         """The last requests received, the oldest first."""
         provider = request.query_params.get("provider")
 
-        return [
-            request_shown(received)
-            for received in self.world.requests
-            if provider in (None, received.provider)
-        ]
+        return [request_shown(received) for received in self.world.requests if provider in (None, received.provider)]
 
     async def reset(self, _: Request) -> Json:
         """Forget everything but notification targets and the seed."""

@@ -109,9 +109,7 @@ def _create(world: World, call: Call) -> Reply:
     if body["amount"] > payment.remaining():
         message = "The amount exceeds what is left of the payment."
         return error(403, "amount.insufficient", message)
-    refund = world.draft(
-        payment, new_id(world, "refund", 21), body["amount"], handle=handle_of(call), asked=body
-    )
+    refund = world.draft(payment, new_id(world, "refund", 21), body["amount"], handle=handle_of(call), asked=body)
     call.refund = world.open_refund(refund, call.rule, at_once=True)
 
     return Reply(200, refund_object(refund))

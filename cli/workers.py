@@ -1,0 +1,116 @@
+"""`refundry workers` and `refundry queues`: who works, and what waits."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import redis
+import typer
+
+from cli.command import command, group
+from cli.errors import Unusable
+from cli.output import Row
+from cli.session import Session
+from cli.words import ago
+from config.celery import QUEUES
+from domain.errors import Refused
+from engine import operate
+from engine.people import Verb
+from engine.view import stamp
+from ledger import workers
+from signals.stream import EVENTS, GROUP, INTAKE, REJECTED
+
+app = group("The workers, by their heartbeats in the ledger.")
+queues_app = group("The Celery queues and Redis streams.")
+
+COLUMNS: dict[str, Callable[[Row], Any]] = {
+    "Name": lambda row: row["name"],
+    "Kind": lambda row: row["kind"],
+    "Heard": lambda row: f"{ago(row['silent_seconds'])} ago",
+    "Since": lambda row: row["started_at"],
+    "Drains": lambda row: "yes" if row["drain"] else "",
+}
+
+
+@command(app, "list")
+def list_workers(session: Session) -> None:
+    """List workers and beat, and when they were last heard."""
+    session.actor(Verb.SEE)
+    now = session.engine.clock()
+    with session.engine.ledger.read() as connection:
+        found = workers.listed(connection)
+    session.out.rows((_view(each, now) for each in found), COLUMNS, empty="nobody works: start `refundry worker`")
+
+
+def _view(each: Row, now: float) -> Row:
+    return {
+        "name": each["name"],
+        "kind": each["kind"],
+        "started_at": stamp(each["started_at"]),
+        "beat_at": stamp(each["beat_at"]),
+        "silent_seconds": round(now - each["beat_at"], 3),
+        "drain": bool(each["drain"]),
+        "details": each["details"],
+    }
+
+
+@command(app, "drain")
+def drain_worker(
+    session: Session, *, name: Annotated[str, typer.Argument(metavar="NAME", help="As `refundry workers list` says.")]
+) -> None:
+    """Ask a worker to take no more jobs; what it holds is finished."""
+    who = session.actor(Verb.SWITCH)
+    operate.drain(session.engine, name, actor=who.name)
+    session.out.say(f"{name} takes no more jobs", name=name, drain=True)
+
+
+@command(queues_app, "list")
+def list_queues(session: Session) -> None:
+    """List how many doorbells wait in each queue, and how many entries in each stream."""
+    session.actor(Verb.SEE)
+    client = session.engine.redis
+    if client is None:
+        raise Unusable("no Redis is configured")
+    rows = [_queue(client, name) for name in QUEUES]
+    rows += [_stream(client, name) for name in (INTAKE, REJECTED, EVENTS)]
+    session.out.rows(
+        rows,
+        {
+            "Name": lambda row: row["name"],
+            "Kind": lambda row: row["kind"],
+            "Count": lambda row: row["depth"],
+            "In hand": lambda row: row["pending"],
+        },
+        empty="",
+    )
+
+
+def _queue(client: "redis.Redis", name: str) -> Row:
+    return {"name": name, "kind": "queue", "depth": client.llen(name), "pending": None}
+
+
+def _stream(client: "redis.Redis", name: str) -> Row:
+    return {"name": name, "kind": "stream", "depth": client.xlen(name), "pending": _pending(client, name)}
+
+
+def _pending(client: "redis.Redis", name: str) -> int | None:
+    """Entries that a worker has read and not yet acknowledged."""
+    if name != INTAKE:
+        return None
+    try:
+        summary: Any = client.xpending(name, GROUP)
+    except redis.ResponseError:  # nobody has ever read it
+        return 0
+
+    return int(summary["pending"])
+
+
+@command(queues_app, "pause")
+def pause_queue(_session: Session) -> None:
+    """Sending is paused by account, not by queue: see `refundry accounts pause`."""
+    raise Refused("pause-an-account", "queues are not paused; `refundry accounts pause NAME` stops first sendings")
+
+
+@command(queues_app, "resume")
+def resume_queue(_session: Session) -> None:
+    """Sending is resumed by account, not by queue: see `refundry accounts resume`."""
+    raise Refused("pause-an-account", "queues are not paused; `refundry accounts resume NAME` lets an account send")
