@@ -107,7 +107,7 @@ def pause_account(session: Session, *, name: Name, reason: Reason = "") -> None:
     """Stop first sendings of an account; recovery and polling go on."""
     who = session.actor(Verb.SWITCH)
     account = _account(session, name)
-    changed = operate.pause(session.engine, account.name, reason=reason or "no reason given", actor=who.name)
+    changed = operate.pause(session.engine, who, account.name, reason=reason or "no reason given")
     session.out.say(f"{name} {'paused' if changed else 'was paused already'}", name=name, paused=True, changed=changed)
 
 
@@ -116,7 +116,7 @@ def resume_account(session: Session, *, name: Name, reason: Reason = "") -> None
     """Let an account send again."""
     who = session.actor(Verb.SWITCH)
     account = _account(session, name)
-    operate.resume(session.engine, account.name, reason=reason, actor=who.name)
+    operate.resume(session.engine, who, account.name, reason=reason)
     session.out.say(f"{name} sends again", name=name, paused=False)
 
 
@@ -134,7 +134,7 @@ def hold_breaker(
     account = _account(session, name)
     held = "open" if position is Position.OPEN else "closed"
     seconds = duration(time)
-    operate.force_breaker(session.engine, account.name, position=held, seconds=seconds, reason=reason, actor=who.name)
+    operate.force_breaker(session.engine, who, account.name, position=held, seconds=seconds, reason=reason)
     until = session.engine.clock() + seconds
     words = f"the breaker of {name} is held {held}, which ends {since(until)}"
     session.out.say(words, name=name, breaker_held=held, breaker_held_until=stamp(until))

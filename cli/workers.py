@@ -59,7 +59,7 @@ def drain_worker(
 ) -> None:
     """Ask a worker to take no more jobs; what it holds is finished."""
     who = session.actor(Verb.SWITCH)
-    operate.drain(session.engine, name, actor=who.name)
+    operate.drain(session.engine, who, name)
     session.out.say(f"{name} takes no more jobs", name=name, drain=True)
 
 

@@ -11,8 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from domain.state import State
 from engine.account import Account
+from engine.ask import ping
 from engine.bootstrap import Engine
-from engine.pump import ping
 from engine.tick import BEAT
 from ledger import queries, rejected, workers
 from providers.base import Health

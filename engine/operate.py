@@ -7,13 +7,30 @@ from sqlalchemy import Connection
 
 from domain.errors import NotFound
 from engine.bootstrap import Engine
+from engine.people import SYSTEM, Actor, Verb, require
 from ledger import journal, workers
 from ledger.accounts import Switch, set_switch, switch
 
 
-def pause(engine: Engine, account: str, *, reason: str, actor: str) -> bool:
+def pause(engine: Engine, actor: Actor, account: str, *, reason: str) -> bool:
     """Stop first sendings of an account; recovery and polling go on. False if it was paused already."""
+    _may_switch(engine, actor, account)
 
+    return _pause(engine, account, reason, actor.name)
+
+
+def pause_by_itself(engine: Engine, account: str, *, reason: str) -> bool:
+    """What the engine does when the provider refuses the credentials. False if it was paused already."""
+    return _pause(engine, account, reason, SYSTEM)
+
+
+def _may_switch(engine: Engine, actor: Actor, account: str) -> None:
+    require(actor, Verb.SWITCH)
+    if account not in engine.accounts:
+        raise NotFound("not-found", f"there is no account {account!r}")
+
+
+def _pause(engine: Engine, account: str, reason: str, actor: str) -> bool:
     def work(connection: Connection) -> bool:
         found = switch(connection, account)
         if found is not None and found.paused:
@@ -24,24 +41,26 @@ def pause(engine: Engine, account: str, *, reason: str, actor: str) -> bool:
     return engine.ledger.run(work)
 
 
-def resume(engine: Engine, account: str, *, reason: str, actor: str) -> None:
+def resume(engine: Engine, actor: Actor, account: str, *, reason: str) -> None:
     """Let an account send again."""
+    _may_switch(engine, actor, account)
     engine.ledger.run(
         lambda connection: _set(
-            connection, engine, account, actor, "account.resumed", why=reason, paused=False, pause_reason=None
+            connection, engine, account, actor.name, "account.resumed", why=reason, paused=False, pause_reason=None
         )
     )
     engine.ring("send", account)
 
 
-def force_breaker(engine: Engine, account: str, *, position: str, seconds: float, reason: str, actor: str) -> None:
+def force_breaker(engine: Engine, actor: Actor, account: str, *, position: str, seconds: float, reason: str) -> None:
     """Hold the breaker `open` or `closed` for a while, whatever it has seen."""
+    _may_switch(engine, actor, account)
     engine.ledger.run(
         lambda connection: _set(
             connection,
             engine,
             account,
-            actor,
+            actor.name,
             f"breaker.{position}",
             why=reason,
             breaker=position,
@@ -66,12 +85,13 @@ def _set(
     journal.append(connection, f"account/{account}", kind, actor=actor, now=now, data=data)
 
 
-def drain(engine: Engine, worker: str, *, actor: str) -> None:
+def drain(engine: Engine, actor: Actor, worker: str) -> None:
     """Ask a worker to take nothing more from the stream; what it holds is finished. Raises NotFound."""
+    require(actor, Verb.SWITCH)
 
     def work(connection: Connection) -> None:
         if not workers.drain(connection, worker):
             raise NotFound("not-found", f"there is no worker {worker!r}")
-        journal.append(connection, f"worker/{worker}", "worker.drained", actor=actor, now=engine.clock(), data={})
+        journal.append(connection, f"worker/{worker}", "worker.drained", actor=actor.name, now=engine.clock(), data={})
 
     engine.ledger.run(work)

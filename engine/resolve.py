@@ -4,24 +4,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
 import msgspec
-import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from domain.outcome import DeclineClass, Declined, NotSent, NotSentReason, Outcome
 from domain.refund import Refund
 from engine.account import Account
+from engine.ask import ask_payment
 from engine.bootstrap import Engine
-from engine.order import order_of
 from ledger import payments, refunds
 from ledger.payments import Obstacle
 from ledger.refunds import Change
 from providers.base import PaymentFacts
 from providers.transport import Network
-
-log = structlog.get_logger(__name__)
 
 # Seconds before a refund looks again whether another one of its payment has ended.
 WAIT = 2.0
@@ -46,25 +42,6 @@ async def resolve_payment(
     resolved: Resolved = await run_blocking(_book, engine, refund, facts)
 
     return resolved
-
-
-async def ask_payment(engine: Engine, account: Account, refund: Refund, network: Network) -> PaymentFacts:
-    """Run the provider's question about a payment."""
-    conversation = account.provider.payment(order_of(engine.vault, refund))
-    response: httpx.Response | None = None
-    while True:
-        try:
-            step = next(conversation) if response is None else conversation.send(response)
-        except StopIteration as end:
-            facts: PaymentFacts = end.value
-            return facts
-        except Exception as error:
-            log.exception("adapter.failed", refund_id=refund.id, provider=refund.provider)
-            return PaymentFacts(problem=f"adapter: {type(error).__name__}")
-        answer = await network.send(account.provider.authorize(step.request))
-        if not isinstance(answer, httpx.Response):
-            return PaymentFacts(problem=answer.detail if isinstance(answer, NotSent) else answer.reason)
-        response = answer
 
 
 def _problem(refund: Refund, facts: PaymentFacts) -> Outcome | None:

@@ -11,8 +11,8 @@ from domain.decision import Cause
 from domain.outcome import Declined, Facts, NotSent, NotSentReason, Pending, Succeeded
 from domain.state import State
 from engine import operate, review
+from engine.evidence import bring_evidence
 from engine.people import recognise
-from engine.pump import bring_evidence
 from ledger import journal, queries
 from ledger.accounts import switch
 from tests.support.one_process import Bench, accepted, lost, one_after_another, response
@@ -152,14 +152,14 @@ def test_a_worker_that_died_after_its_intent_makes_the_refund_unknown_and_anothe
 def test_a_worker_that_wakes_up_after_its_lease_sends_nothing(bench):
     refund = bench.refund()
     pump = bench.pump("send")
-    original = pump._freeze
+    original = pump.steps._freeze
 
     async def slept(*arguments):
         sent = await original(*arguments)
         bench.wait(10_000)
         return sent
 
-    pump._freeze = slept
+    pump.steps._freeze = slept
 
     async def run():
         await pump.turn()
@@ -202,18 +202,18 @@ def test_refused_credentials_pause_the_account_and_fail_nothing(bench, system):
     assert len(bench.network.sent) == 3
     with bench.engine.ledger.read() as connection:
         assert switch(connection, "shop").paused
-    operate.resume(bench.engine, "shop", reason="the key is mended", actor="system")
+    operate.resume(bench.engine, system, "shop", reason="the key is mended")
     bench.answering(accepted)
     bench.turn("send")
     assert {bench.read(refund.id).state for refund in refunds} == {State.PENDING}
     assert all(bench.read(refund.id).uncounted == 1 for refund in refunds)
 
 
-def test_a_pause_stops_first_sendings_and_nothing_else(bench):
+def test_a_pause_stops_first_sendings_and_nothing_else(bench, system):
     pending, unknown, queued = bench.refund(), bench.refund(), bench.refund(not_before="2027-01-15T08:00:01Z")
     bench.answering(one_after_another([accepted, lost, accepted]))
     bench.turn("send")
-    operate.pause(bench.engine, "shop", reason="a test", actor="system")
+    operate.pause(bench.engine, system, "shop", reason="a test")
     bench.wait(60)
     for lane in ("send", "recover", "poll"):
         bench.turn(lane)
@@ -279,13 +279,13 @@ def test_a_note_written_during_the_call_does_not_lose_the_answer(bench, system):
 def test_a_cancelled_refund_is_not_sent_by_a_worker_that_had_claimed_it(bench, system):
     refund = bench.refund()
     pump = bench.pump("send")
-    original = pump._send
+    original = pump.steps._send
 
     async def cancelled_first(claimed):
         review.cancel(bench.engine, system, claimed.id, reason="changed my mind")
         await original(claimed)
 
-    pump._send = cancelled_first
+    pump.steps._send = cancelled_first
 
     async def run():
         await pump.turn()

@@ -137,13 +137,22 @@ def claim(
     limit: int = 100,
     worker: str = "w1",
     alone: bool = False,
+    urgent: bool = False,
     account: str = ACCOUNT,
 ) -> list[Refund]:
     """Claim with a lease of a minute."""
 
     def work(connection: Connection) -> list[Refund]:
         return refunds.claim(
-            connection, lane, account, limit=limit, now=now, until=now + LEASE, worker=worker, alone=alone
+            connection,
+            lane,
+            account,
+            limit=limit,
+            now=now,
+            until=now + LEASE,
+            worker=worker,
+            alone=alone,
+            urgent=urgent,
         )
 
     return ledger.run(work)

@@ -88,6 +88,17 @@ def test_the_earliest_due_come_first_and_no_more_than_wanted(ledger):
     assert ids(claim(ledger, limit=2)) == [late]
 
 
+def test_where_few_can_be_claimed_those_come_first_whose_handle_dies_first(ledger):
+    made = {}
+    for name, until, age in (("never", None, 9), ("late", NOW + 500, 8), ("soon", NOW + 50, 1), ("none", None, 2)):
+        refund = accepted(ledger, payment_ref=name, payment_id=name)
+        walk(ledger, refund, State.SENDING, State.UNKNOWN, replay_until=until, due_at=NOW - age)
+        made[name] = refund.id
+
+    claimed = [claim(ledger, "recover", limit=1, urgent=True)[0].id for _ in range(4)]
+    assert claimed == [made[name] for name in ("soon", "late", "never", "none")]
+
+
 def test_nothing_is_claimed_before_it_is_due(ledger):
     several(ledger, 1, due_at=NOW + 5)
 

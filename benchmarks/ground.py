@@ -1,0 +1,213 @@
+"""What every measurement stands on: fresh servers, the provider's stand-in, workers as real processes, CPU clocks."""
+
+import contextlib
+import json
+import shutil
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+from cryptography.fernet import Fernet
+
+from benchmarks.stand_in import AMOUNT, CURRENCY
+from config.celery import QUEUES
+from config.settings import Settings, load_settings
+from engine.bootstrap import Engine, bootstrap
+from engine.operate import pause_by_itself, resume
+from engine.people import recognise
+from engine.submit import submit_many
+from ledger.migrate import upgrade
+from tasks.app import configure
+from tests.support.processes import LocalProcess, free_port, wait_until
+from tests.support.servers import PostgresServer, RedisServer
+
+LATENCY = 0.05
+CHILDREN = "4"
+SETTLING = 2.0
+
+
+class Ground:
+    """PostgreSQL (durable), Redis (append-only) and a provider of 50 ms, until the end of the `with` block."""
+
+    def __init__(self, *, latency: float = LATENCY) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="refundry-bench-"))
+        self.redis = RedisServer(self.folder / "redis")
+        self.postgres = PostgresServer()
+        self.provider_port = free_port()
+        command = [sys.executable, "-m", "benchmarks.stand_in", "--port", str(self.provider_port)]
+        self.stand_in = LocalProcess(
+            "stand-in", [*command, "--latency", str(latency)], self.folder, env={"PYTHONPATH": str(Path.cwd())}
+        )
+        self._keys = Fernet.generate_key().decode()
+
+    def __enter__(self) -> Self:
+        self.redis.start()
+        self.postgres.start()
+        self.stand_in.start()
+        wait_until(self._provider_answers, what="the stand-in")
+        self._insist_on_durability()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stand_in.remove()
+        self.redis.process.remove()
+        self.postgres.remove()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def provider(self) -> str:
+        """The stand-in's address."""
+        return f"http://127.0.0.1:{self.provider_port}"
+
+    def ask(self, path: str) -> Any:
+        """What the stand-in says about itself."""
+        with urllib.request.urlopen(f"{self.provider}/{path}", timeout=10) as answer:
+            return json.load(answer)
+
+    def engine(self, installation: "Installation") -> Engine:
+        """An engine of this process whose bell reaches the worker at once."""
+        settings = installation.load()
+        app = configure(settings)
+
+        def ring(lane: str, account: str) -> None:
+            # A connection of its own: the app's pool may still lead to the servers of an earlier measurement.
+            with app.connection_for_write(self.redis.url) as connection, connection.Producer() as producer:
+                app.send_task(f"refunds.{lane}", args=[account], queue=f"refundry.{lane}", producer=producer)
+
+        return bootstrap(settings, ring=ring)
+
+    def paid(self) -> int:
+        """How many refunds the stand-in has paid."""
+        return int(self.ask("_count")["paid"])
+
+    def clock(self, worker: LocalProcess) -> "Clock":
+        """Clocks on everything that runs."""
+        return Clock(worker=worker, postgres=self.postgres.process, redis=self.redis.process, stand_in=self.stand_in)
+
+    def installation(self, accounts: Mapping[str, Mapping[str, Any]]) -> "Installation":
+        """The product on these servers, with an empty ledger and its settings in a file."""
+        database = self.postgres.databases.create()
+        upgrade(database)
+        lines = [
+            f'[database]\nurl = "{database}"\n[redis]\nurl = "{self.redis.url}"',
+            f'[security]\nencryption_keys = ["{self._keys}"]\nindex_key = "benchmarks benchmarks"',
+        ]
+        for name, options in accounts.items():
+            lines.append(f"[accounts.{name}]")
+            lines += [f"{key} = {json.dumps(value)}" for key, value in options.items()]
+        file = self.folder / f"refundry-{database.rpartition('/')[2]}.toml"
+        file.write_text("\n".join(lines))
+        return Installation(file, self.folder)
+
+    @contextlib.contextmanager
+    def worker(
+        self, app: str, *options: str, env: Mapping[str, str], python: str = sys.executable
+    ) -> Iterator[LocalProcess]:
+        """A Celery worker that is ready for messages and has come to rest."""
+        command = [python, "-m", "celery", "-A", app, "worker", "--without-mingle", "--without-gossip", *options]
+        process = LocalProcess(
+            "worker", command, self.folder, env={"PYTHONPATH": str(Path.cwd()), "PYTHONWARNINGS": "ignore", **env}
+        )
+        process.start()
+        try:
+            process.wait_for_log("ready.", timeout=60)
+            time.sleep(SETTLING)
+            yield process
+        finally:
+            process.remove()
+
+    def refundry(self, installation: "Installation") -> contextlib.AbstractContextManager[LocalProcess]:
+        """Our own worker, as `refundry worker` starts it."""
+        return self.worker("worker.app", "--pool=prefork", "-c", CHILDREN, "-Q", ",".join(QUEUES), env=installation.env)
+
+    def _provider_answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            return bool(self.ask("_count"))
+        return False
+
+    def _insist_on_durability(self) -> None:
+        with self.postgres.databases.connect() as connection:
+            for setting in ("fsync", "synchronous_commit"):
+                shown = connection.execute(f"SHOW {setting}").fetchone()
+                assert shown == ("on",), f"{setting} is {shown}"
+
+
+class Installation:
+    """The product, set up by a file."""
+
+    def __init__(self, file: Path, folder: Path) -> None:
+        self._file = file
+        self._folder = folder
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What its processes are told."""
+        return {"REFUNDRY_CONFIG": str(self._file)}
+
+    def load(self) -> Settings:
+        """Its settings, for use in this process."""
+        return load_settings(self.env, self._folder)
+
+
+def smartpay(base: str, **options: Any) -> dict[str, Any]:
+    """An account whose refunds are final in one answer."""
+    return {"provider": "smartpay", "base_url": base, "secret_key": "sk_test_benchmark", **options}
+
+
+class Clock:
+    """The CPU seconds of process trees and the wall clock, since it was made."""
+
+    def __init__(self, **trees: LocalProcess) -> None:
+        self._pids = {name: tree.pid for name, tree in trees.items()}
+        self._wall = time.perf_counter()
+        self._before = self._seconds()
+
+    def read(self) -> dict[str, float]:
+        """Seconds by tree, and `wall`."""
+        wall = time.perf_counter() - self._wall
+        after = self._seconds()
+        return {"wall": wall, **{name: after[name] - before for name, before in self._before.items()}}
+
+    def _seconds(self) -> dict[str, float]:
+        return {name: tree_seconds(pid) for name, pid in self._pids.items()}
+
+
+def tree_seconds(pid: int) -> float:
+    """CPU of a process and its descendants, those that have ended among them."""
+    root = psutil.Process(pid)
+    total = 0.0
+    for process in (root, *root.children(recursive=True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
+
+
+def job(account: str, number: int) -> dict[str, Any]:
+    """One refund of a payment of its own, what was captured given."""
+    return {
+        "reference": f"{account}-{number}",
+        "account": account,
+        "payment": {"id": f"payment_{account}_{number}", "amount": 2 * AMOUNT, "currency": CURRENCY},
+        "amount": AMOUNT,
+        "currency": CURRENCY,
+    }
+
+
+def fill(engine: Engine, account: str, jobs: int, *, batch: int = 500) -> None:
+    """Pause the account and have that many jobs accepted."""
+    pause_by_itself(engine, account, reason="benchmark")
+    for first in range(0, jobs, batch):
+        wanted = [job(account, number) for number in range(first, min(first + batch, jobs))]
+        receipts = submit_many(engine, wanted, actor="benchmark", via="benchmark")
+        assert all(receipt.refund is not None for receipt in receipts)
+
+
+def release(engine: Engine, account: str) -> None:
+    """Let the account send."""
+    resume(engine, recognise(engine, None), account, reason="benchmark")

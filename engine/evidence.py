@@ -1,0 +1,175 @@
+"""What an answer does to a refund: the change that a decision asks for, and evidence that comes late."""
+
+import uuid
+from dataclasses import replace
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection
+
+from domain.decision import Cause, Decision, decide
+from domain.outcome import NO_FACTS, Declined, NotSent, Outcome, Pending, Succeeded, Unknown
+from domain.refund import Refund, clean, decided
+from domain.state import FINAL, MOVES, State
+from engine.account import Account
+from engine.bootstrap import Engine
+from engine.operate import pause_by_itself
+from ledger import refunds
+from ledger.refunds import AttemptEnd, Change
+
+log = structlog.get_logger(__name__)
+
+
+def judged(
+    before: Refund,
+    counted: Refund,
+    decision: Decision,
+    outcome: Outcome,
+    now: float,
+    account: Account,
+    *,
+    actor: str,
+    fenced: bool = True,
+) -> Change:
+    """The change that a decision asks for; one that alters nothing but clocks and counters is no event."""
+    after = decided(counted, decision, now, alone=account.alone)
+    if not decision.counts and before.state is State.SENDING:
+        after = replace(after, uncounted=after.uncounted + 1)
+    if decision.renew_handle:
+        after = replace(after, handle=account.provider.handle(uuid.uuid4()), handle_no=after.handle_no + 1, replays=0)
+    quiet = _same(before, after) and decision.alert is None
+    kind = f"refund.{after.state}" if after.state is not before.state else "refund.answered"
+
+    return Change(
+        before=before,
+        after=after,
+        type=None if quiet else kind,
+        actor=actor,
+        data={} if quiet else _evidence(outcome, decision, before.attempts),
+        fenced=fenced,
+    )
+
+
+def _same(before: Refund, after: Refund) -> bool:
+    return (
+        before.state is after.state
+        and before.provider_status == after.provider_status
+        and before.provider_refund_id == after.provider_refund_id
+        and before.ambiguous == after.ambiguous
+        and before.absent == after.absent
+        and before.cause == after.cause
+        and before.handle == after.handle
+    )
+
+
+def note_of(outcome: Outcome) -> str | None:
+    """What an outcome says for itself, as it is kept beside the attempt."""
+    match outcome:
+        case Declined():
+            return clean(f"{outcome.code} {outcome.message}".strip(), 512)
+        case NotSent():
+            return clean(f"{outcome.reason} {outcome.detail}".strip(), 512)
+        case Unknown():
+            return clean(outcome.reason, 512)
+        case _:
+            return None
+
+
+def _evidence(outcome: Outcome, decision: Decision, attempts: int) -> dict[str, Any]:
+    facts = decision.facts
+    given = {
+        "outcome": type(outcome).__name__.lower(),
+        "attempts": attempts,
+        "why": note_of(outcome) or decision.note or None,
+        "cause": decision.cause,
+        "provider_refund_id": facts.provider_refund_id,
+        "provider_status": facts.status,
+        "answered_amount": facts.amount,
+        "answered_currency": facts.currency,
+        "alert": decision.alert,
+        "new_handle": True if decision.renew_handle else None,
+    }
+
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def announce(refund: Refund, decision: Decision) -> None:
+    """What people must know is a log line of its own."""
+    if decision.alert:
+        log.error("refund.alert", refund_id=refund.id, account=refund.account, alert=decision.alert)
+    if refund.state is State.REVIEW and decision.cause is not None:
+        log.warning("refund.review", refund_id=refund.id, account=refund.account, cause=decision.cause)
+
+
+def bring_evidence(
+    engine: Engine,
+    account: Account,
+    asked: Refund,
+    outcome: Outcome,
+    *,
+    end: AttemptEnd | None = None,
+    actor: str | None = None,
+) -> bool:
+    """Book what a provider has said about a refund that others may have moved meanwhile; True when it changed it.
+
+    `asked`: the refund as it stood when the provider was asked. What is said about an earlier handle, or about a refund
+    that waits to be sent again, is no step of its course: if money may have moved, a person sees it before more does.
+    Nothing that was answered is dropped: what cannot be a step is an event, and the attempt `end`s in any case.
+    """
+
+    def work(connection: Connection) -> bool:
+        now = engine.clock()
+        refund = refunds.get(connection, asked.id, lock=True)
+        if refund is None:
+            return False
+        decision = _on_evidence(refund, asked, outcome, now, account)
+        change = (
+            judged(refund, refund, decision, outcome, now, account, actor=actor or engine.worker, fenced=False)
+            if decision is not None
+            else Change(
+                before=refund,
+                after=replace(refund, updated_at=now),
+                type="refund.evidence",
+                actor=actor or engine.worker,
+                data={"handle": asked.handle, "outcome": type(outcome).__name__.lower(), "why": note_of(outcome)},
+                fenced=False,
+            )
+        )
+        won = bool(refunds.apply(connection, [replace(change, end=end)]))
+        if won and decision is not None:
+            announce(change.after, decision)
+        return won and change.after.state is not refund.state
+
+    return engine.ledger.run(work)
+
+
+def _on_evidence(refund: Refund, asked: Refund, outcome: Outcome, now: float, account: Account) -> Decision | None:
+    """The step that evidence asks for; None: it is kept as an event, and nothing moves."""
+    same = refund.handle == asked.handle
+    tells = isinstance(outcome, (Succeeded, Pending)) or (isinstance(outcome, Declined) and outcome.own_record and same)
+    if not tells or refund.case().people_only:
+        return None
+    if same and refund.state is not State.QUEUED:
+        return decide(refund.case(), outcome, now, account.policy, 0.5)
+    if isinstance(outcome, Declined):
+        return None
+    if isinstance(outcome, Succeeded) and refund.state in FINAL - {State.SUCCEEDED}:
+        return decide(refund.case(), outcome, now, account.policy, 0.5)
+    if State.REVIEW not in MOVES[refund.state]:
+        log.error("evidence.unplaced", refund_id=refund.id, state=refund.state, handle=asked.handle)
+        return None
+
+    return Decision(
+        state=State.REVIEW,
+        due_at=now + account.policy.review_poll if same else None,
+        ambiguous=True,
+        facts=outcome.facts if isinstance(outcome, (Succeeded, Pending)) else NO_FACTS,
+        cause=Cause.CONTRADICTION if same else Cause.TWO_HANDLES,
+        alert=f"the provider speaks of {asked.handle}, which had been given up: money may have moved under it",
+    )
+
+
+def pause_for_credentials(engine: Engine, account: str, why: str) -> None:
+    """A refused key stops first sendings until a person resumes them; it must not kill a queue."""
+    pause_by_itself(engine, account, reason=f"the provider refused the credentials: {why}")
+    log.error("account.paused", account=account, reason="credentials")

@@ -1,0 +1,472 @@
+"""One refund's step: sent, recovered or asked about, and what was answered written down.
+
+The intent is committed before the socket opens, and the transaction is closed during the call. What to do is decided by
+the pure rules of `domain.decision`.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import httpx
+import msgspec
+import structlog
+from sqlalchemy.exc import IntegrityError
+
+from domain.decision import Call, Case, Cause, Decision, Step, decide, plan_recovery
+from domain.outcome import NotSent, NotSentReason, Outcome, Unknown
+from domain.policy import replay_until
+from domain.refund import Refund, decided, holds_payment, moved
+from domain.state import FINAL, State
+from engine.account import Account
+from engine.bootstrap import Engine
+from engine.evidence import announce, bring_evidence, judged, note_of, pause_for_credentials
+from engine.order import order_of
+from engine.redact import redacted
+from engine.resolve import Resolved, resolve_payment
+from engine.writer import Answer, Writer
+from ledger import refunds
+from ledger.refunds import AttemptEnd, AttemptStart, Change, Frozen
+from providers.base import Ask, Conversation, Move, Question
+from providers.transport import Network
+
+log = structlog.get_logger(__name__)
+
+Blocking = Callable[..., Any]
+
+
+class LeaseLost(Exception):
+    """Somebody else has taken this refund over: leave it to them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What the conversation has done so far: the refund as it stands, its running attempt and that one's answer."""
+
+    refund: Refund
+    no: int | None = None
+    answer: httpx.Response | None = None
+
+
+class Steps:
+    """The steps of one account's refunds on one event loop. `soon(work, *arguments)` runs work after the step."""
+
+    def __init__(
+        self,
+        account: Account,
+        engine: Engine,
+        *,
+        network: Network,
+        writer: Writer,
+        run_blocking: Blocking,
+        jitter: Callable[[], float],
+        heard: Callable[[Outcome], None],
+        soon: Callable[..., None],
+    ) -> None:
+        self.account = account
+        self.engine = engine
+        self._network = network
+        self._writer = writer
+        self._blocking = run_blocking
+        self._jitter = jitter
+        self._heard = heard
+        self._soon = soon
+
+    async def take(self, lane: str, refund: Refund, frozen: Frozen | None) -> None:
+        """Do what is due. Never raises for one refund's trouble: its lease runs out and recovery takes over."""
+        try:
+            match lane:
+                case "send":
+                    await self._send(refund)
+                case "recover":
+                    await self._recover(refund, frozen)
+                case _:
+                    await self._poll(refund)
+        except LeaseLost:
+            log.info("lease.lost", refund_id=refund.id, account=refund.account, lane=lane)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            # A refund that does this again and again ends in review.
+            log.exception("step.failed", refund_id=refund.id, account=refund.account, lane=lane)
+
+    async def _send(self, refund: Refund) -> None:
+        if refund.lost_leases > self.account.policy.max_lost_leases:
+            await self._give_to_review(refund, Cause.LEASES_LOST)
+            return
+        if not refund.resolved:
+            resolved = await self._resolve(refund)
+            if resolved is None:
+                return
+            refund = resolved
+        sent, outcome = await self._converse(refund, self._refund_conversation(refund, None), None)
+        await self._record(sent, outcome, Call.MOVE, earlier_ambiguous=refund.ambiguous)
+
+    async def _resolve(self, refund: Refund) -> Refund | None:
+        """Learn payment, amount and cap; None when that ended the step."""
+        result: Resolved = await resolve_payment(self.engine, self.account, refund, self._network, self._blocking)
+        if result.outcome is not None:
+            await self._record(_Sent(refund), result.outcome, Call.STATUS, earlier_ambiguous=refund.ambiguous)
+            return None
+        if result.refund is None:
+            raise LeaseLost
+
+        return result.refund
+
+    async def _recover(self, refund: Refund, frozen: Frozen | None) -> None:
+        if refund.state is State.SENDING:
+            refund = await self._lease_ran_out(refund)
+        if refund.lost_leases > self.account.policy.max_lost_leases:
+            await self._give_to_review(refund, Cause.LEASES_LOST)
+            return
+        if frozen is not None and frozen.handle != refund.handle:
+            frozen = None
+        matches = frozen is not None and frozen.fingerprint == self.account.provider.fingerprint
+        case = refund.case(fingerprint_matches=matches)
+        step, cause = plan_recovery(case, self.engine.clock(), self.account.policy)
+        if step is Step.REVIEW or (step is Step.REPLAY and frozen is None):
+            await self._give_to_review(refund, cause or Cause.CANNOT_REPEAT)
+            return
+        order = order_of(self.engine.vault, refund, seen=_seen(frozen))
+        provider = self.account.provider
+        if step is Step.REPLAY:
+            sent, outcome = await self._converse(refund, self._refund_conversation(refund, frozen), frozen)
+            await self._record(sent, outcome, Call.MOVE, earlier_ambiguous=True, matches=matches)
+            return
+        question = provider.status(order) if step is Step.STATUS else provider.lookup(order)
+        call = Call.STATUS if step is Step.STATUS else Call.LOOKUP
+        sent, outcome = await self._converse(refund, question, None)
+        await self._record(sent, outcome, call, earlier_ambiguous=True, matches=matches)
+
+    async def _lease_ran_out(self, refund: Refund) -> Refund:
+        """A worker wrote the attempt and was never heard of again: that is unknown, never "not sent"."""
+        now = self.engine.clock()
+        after = moved(
+            refund,
+            State.UNKNOWN,
+            now,
+            due_at=refund.due_at,
+            leased_by=refund.leased_by,
+            lost_leases=refund.lost_leases,
+            ambiguous=True,
+            note="the worker was lost",
+        )
+        end = AttemptEnd(no=refund.attempts, ended_at=now, outcome="unknown", note="the worker was lost")
+
+        return await self._change(refund, after, "refund.unknown", {"why": "the worker was lost"}, end=end)
+
+    async def _poll(self, refund: Refund) -> None:
+        if refund.lost_leases > self.account.policy.max_lost_leases:
+            await self._stop_asking(refund, Cause.LEASES_LOST)
+            return
+        order = order_of(self.engine.vault, refund, seen=await self._seen_before(refund))
+        provider = self.account.provider
+        if refund.provider_refund_id is not None:
+            question, call = provider.status(order), Call.STATUS
+        elif self.account.policy.can_lookup:
+            question, call = provider.lookup(order), Call.LOOKUP
+        else:
+            await self._stop_asking(refund, Cause.CANNOT_REPEAT)
+            return
+        sent, outcome = await self._converse(refund, question, None)
+        await self._record(sent, outcome, call, earlier_ambiguous=refund.ambiguous)
+
+    async def _stop_asking(self, refund: Refund, cause: Cause) -> None:
+        """Nothing more comes of asking. What a person has already keeps its cause: the verdict stands on it."""
+        if refund.state is State.REVIEW:
+            after = replace(refund, due_at=None, leased_by=None, lost_leases=0)
+            await self._execute(Change(before=refund, after=after, type=None, actor=self.engine.worker))
+        else:
+            await self._give_to_review(refund, cause)
+
+    async def _seen_before(self, refund: Refund) -> frozenset[str] | None:
+        """What the payment's refunds were before our first sending, where only that tells ours from others."""
+        if self.account.capabilities.matches_handle or refund.provider_refund_id is not None:
+            return None
+        frozen = await self._blocking(self._last_attempt, refund.id)
+
+        return _seen(frozen)
+
+    def _last_attempt(self, refund_id: str) -> Frozen | None:
+        with self.engine.ledger.read() as connection:
+            return refunds.last_attempts(connection, [refund_id]).get(refund_id)
+
+    # -- the conversation --------------------------------------------------------------------------------------------
+
+    def _refund_conversation(self, refund: Refund, frozen: Frozen | None) -> Conversation:
+        return self.account.provider.refund(order_of(self.engine.vault, refund, seen=_seen(frozen)))
+
+    async def _converse(
+        self, refund: Refund, conversation: Conversation | Question, frozen: Frozen | None
+    ) -> tuple[_Sent, Outcome]:
+        """Run a conversation to its end. A `frozen` request takes the place of the Move, byte for byte."""
+        sent = _Sent(refund)
+        response: httpx.Response | None = None
+        while True:
+            try:
+                step = next(conversation) if response is None else conversation.send(response)
+            except StopIteration as end:
+                return sent, end.value
+            except Exception as error:
+                log.exception("adapter.failed", refund_id=refund.id, provider=refund.provider)
+                return sent, _broken(sent, error)
+            if isinstance(step, Move):
+                sent = await self._freeze(refund, step, frozen)
+                answer = await self._send_move(sent, step.request, frozen)
+            else:
+                answer = await self._network.send(self.account.provider.authorize(step.request))
+            if not isinstance(answer, httpx.Response):
+                conversation.close()
+                return sent, _faulted(sent, step, answer)
+            if isinstance(step, Move):
+                sent = replace(sent, answer=answer)
+            response = answer
+
+    async def _freeze(self, refund: Refund, move: Move, frozen: Frozen | None) -> _Sent:
+        """Commit the intent: attempt number, handle, and the very bytes, before a socket opens."""
+        now = self.engine.clock()
+        policy = self.account.policy
+        no = refund.attempts + 1
+        until = refund.replay_until if refund.ambiguous else replay_until(policy, now)
+        replay = frozen is not None
+        after = moved(
+            refund,
+            State.UNKNOWN if replay else State.SENDING,
+            now,
+            due_at=now + policy.lease,
+            leased_by=self.engine.worker,
+            lost_leases=refund.lost_leases,
+            attempts=no,
+            replays=refund.replays + replay,
+            replay_until=until,
+            last_send_end=now + policy.lease,
+            ambiguous=refund.ambiguous,
+        )
+        after = replace(after, holds=holds_payment(after, alone=self.account.alone))
+        start = self._attempt(no, refund, move, frozen, until, now)
+        kind = "refund.replayed" if replay else "refund.sending"
+        data = {"attempt": no, "handle": start.handle, "request": start.body_hash}
+        refund = await self._change(refund, after, kind, data, start=start)
+
+        return _Sent(refund, no)
+
+    def _attempt(
+        self, no: int, refund: Refund, move: Move, frozen: Frozen | None, until: float | None, now: float
+    ) -> AttemptStart:
+        if frozen is not None:
+            return AttemptStart(
+                no=no,
+                handle=frozen.handle,
+                method=frozen.method,
+                url=frozen.url,
+                headers=frozen.headers,
+                body=frozen.body,
+                body_hash=frozen.body_hash,
+                fingerprint=frozen.fingerprint,
+                seen=frozen.seen,
+                replay_until=until,
+                started_at=now,
+                worker=self.engine.worker,
+            )
+        request = move.request
+        headers = [(k, v) for k, v in request.headers.items() if k not in ("host", "content-length")]
+
+        return AttemptStart(
+            no=no,
+            handle=refund.handle,
+            method=request.method,
+            url=str(request.url),
+            headers=msgspec.json.encode(headers).decode(),
+            body=self.engine.vault.seal(request.content),
+            body_hash=hashlib.sha256(request.content).hexdigest(),
+            fingerprint=self.account.provider.fingerprint,
+            seen=None if move.seen is None else msgspec.json.encode(sorted(move.seen)).decode(),
+            replay_until=until,
+            started_at=now,
+            worker=self.engine.worker,
+        )
+
+    async def _send_move(self, sent: _Sent, request: httpx.Request, frozen: Frozen | None) -> Any:
+        """The socket, if the lease and the handle still outlast the call: a frozen worker wakes up here."""
+        if frozen is not None:
+            request = self._thaw(frozen)
+        now = self.engine.clock()
+        refund, timeout = sent.refund, self.account.policy.total_timeout
+        if refund.due_at is None or refund.due_at - now < timeout:
+            return NotSent(reason=NotSentReason.LEASE, detail="the lease ran out before sending")
+        if refund.replay_until is not None and now >= refund.replay_until:
+            return NotSent(reason=NotSentReason.LEASE, detail="the handle's lifetime ran out before sending")
+
+        return await self._network.send(self.account.provider.authorize(request))
+
+    def _thaw(self, frozen: Frozen) -> httpx.Request:
+        return httpx.Request(
+            frozen.method,
+            frozen.url,
+            headers=msgspec.json.decode(frozen.headers),
+            content=self.engine.vault.open(frozen.body),
+        )
+
+    # -- recording ---------------------------------------------------------------------------------------------------
+
+    async def _record(
+        self,
+        sent: _Sent,
+        outcome: Outcome,
+        call: Call,
+        *,
+        earlier_ambiguous: bool,
+        matches: bool = True,
+        retried: bool = False,
+    ) -> None:
+        """Decide and commit. Evidence that comes after the lease was lost is brought to the refund as it stands now."""
+        self._heard(outcome)
+        now = self.engine.clock()
+        refund = _counted(sent.refund, call, now)
+        case = refund.case(ambiguous=earlier_ambiguous, fingerprint_matches=matches)
+        decision = decide(case, outcome, now, self.account.policy, self._jitter())
+        change = judged(sent.refund, refund, decision, outcome, now, self.account, actor=self.engine.worker)
+        end = None if sent.no is None else self._end(sent.no, sent.answer, outcome, now)
+        change = replace(change, end=end)
+        if retried:
+            change = replace(change, after=replace(change.after, holds=False))
+        try:
+            won = await self._execute(change)
+        except IntegrityError:
+            if retried:
+                raise
+            # The database keeps each refund id of the provider for one refund: this answer speaks of another one's.
+            claimed = Unknown(reason="the provider's refund id belongs to another refund", contradiction=True)
+            await self._record(sent, claimed, call, earlier_ambiguous=True, matches=matches, retried=True)
+            return
+        if won is None:
+            await self._blocking(bring_evidence, self.engine, self.account, refund, outcome, end=end)
+            return
+        self._after(won.after, decision)
+
+    def _end(self, no: int, answer: httpx.Response | None, outcome: Outcome, now: float) -> AttemptEnd:
+        return AttemptEnd(
+            no=no,
+            ended_at=now,
+            outcome=type(outcome).__name__.lower(),
+            http_status=None if answer is None else answer.status_code,
+            answer=None if answer is None else self.engine.vault.seal(redacted(answer)),
+            note=note_of(outcome),
+        )
+
+    def _after(self, refund: Refund, decision: Decision) -> None:
+        announce(refund, decision)
+        if decision.pause_account:
+            self._soon(pause_for_credentials, self.engine, self.account.name, decision.note)
+        if refund.state in FINAL and self.account.alone:
+            self._soon(self.engine.ring, "send", self.account.name)
+
+    async def _give_to_review(self, refund: Refund, cause: Cause) -> None:
+        case = refund.case()
+        decision = Decision(
+            state=State.REVIEW,
+            due_at=self.engine.clock() + self.account.policy.review_poll if _askable(case, self.account) else None,
+            ambiguous=refund.ambiguous or (refund.state is State.PENDING and refund.provider_refund_id is None),
+            cause=cause,
+            absent=refund.absent,
+            counts=False,
+        )
+        now = self.engine.clock()
+        after = decided(refund, decision, now, alone=self.account.alone)
+        await self._change(refund, after, "refund.review", {"cause": cause})
+        announce(after, decision)
+
+    async def _change(
+        self,
+        before: Refund,
+        after: Refund,
+        kind: str,
+        data: dict[str, Any],
+        *,
+        start: AttemptStart | None = None,
+        end: AttemptEnd | None = None,
+    ) -> Refund:
+        change = Change(
+            before=before, after=after, type=kind, actor=self.engine.worker, data=data, start=start, end=end
+        )
+        won = await self._execute(change)
+        if won is None:
+            raise LeaseLost
+
+        return refunds.after(won)
+
+    async def _execute(self, change: Change) -> Change | None:
+        """The change that won. A note that somebody wrote meanwhile is no reason to lose a step, or an answer."""
+        if await _answered(self._writer.execute(change)):
+            return change
+        fresh = await self._blocking(self._reload, change.before.id)
+        if fresh is None or not _only_noted(change.before, fresh):
+            return None
+        again = replace(change, before=fresh, after=replace(change.after, assignee=fresh.assignee))
+
+        return again if await _answered(self._writer.execute(again)) else None
+
+    def _reload(self, refund_id: str) -> Refund | None:
+        with self.engine.ledger.read() as connection:
+            return refunds.get(connection, refund_id)
+
+
+def _only_noted(before: Refund, fresh: Refund) -> bool:
+    """Whether nothing but notes, requests and the assignee differ: the same lease, state, handle, counters."""
+    plain = replace(
+        fresh,
+        version=before.version,
+        chain=before.chain,
+        updated_at=before.updated_at,
+        assignee=before.assignee,
+    )
+
+    return plain == before
+
+
+async def _answered(answer: Answer) -> bool:
+    return await answer if isinstance(answer, asyncio.Future) else answer.result()
+
+
+def _seen(frozen: Frozen | None) -> frozenset[str] | None:
+    if frozen is None:
+        return None
+
+    return frozenset(msgspec.json.decode(frozen.seen)) if frozen.seen is not None else None
+
+
+def _askable(case: Case, account: Account) -> bool:
+    return case.provider_refund_id is not None or (account.policy.can_lookup and case.ambiguous)
+
+
+def _faulted(sent: _Sent, step: Ask | Move, answer: NotSent | Unknown) -> Outcome:
+    """A request that got no answer: before the Move nothing was sent, after it a question proves nothing."""
+    if sent.no is None:
+        detail = answer.detail if isinstance(answer, NotSent) else answer.reason
+        return NotSent(reason=NotSentReason.ASK_FAILED, detail=detail)
+    if isinstance(step, Move):
+        return answer
+
+    return Unknown(reason="the question after the refund got no answer")
+
+
+def _broken(sent: _Sent, error: Exception) -> Outcome:
+    """An adapter that fails proves nothing; before its Move, that nothing was sent."""
+    if sent.no is None:
+        return NotSent(reason=NotSentReason.ASK_FAILED, detail=f"adapter: {type(error).__name__}")
+
+    return Unknown(reason=f"adapter: {type(error).__name__}")
+
+
+def _counted(refund: Refund, call: Call, now: float) -> Refund:
+    """The counters after a call; our own sending is over as soon as we judge it."""
+    if call is Call.MOVE and refund.state is State.QUEUED:
+        return replace(refund, checks=refund.checks + 1)
+    if call is Call.MOVE:
+        return replace(refund, last_send_end=now if refund.attempts else refund.last_send_end)
+    if refund.state in (State.PENDING, State.REVIEW):
+        return replace(refund, polls=refund.polls + 1)
+
+    return replace(refund, checks=refund.checks + 1)
