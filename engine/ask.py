@@ -1,49 +1,57 @@
 """Questions that move nothing: is the provider there, and what does it say of a payment."""
 
+from collections.abc import Generator
+from typing import TypeVar
+
 import httpx
 import structlog
 
-from domain.outcome import NotSent
+from domain.outcome import NotSent, Unknown
 from domain.refund import Refund
 from engine.account import Account
 from engine.bootstrap import Engine
 from engine.order import order_of
-from providers.base import Health, PaymentFacts
+from providers.base import Ask, Health, PaymentFacts
 from providers.transport import Network
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
+
 
 async def ping(account: Account, network: Network) -> Health:
-    """Run the provider's harmless call."""
-    conversation = account.provider.ping()
-    response: httpx.Response | None = None
-    while True:
-        try:
-            step = next(conversation) if response is None else conversation.send(response)
-        except StopIteration as end:
-            health: Health = end.value
-            return health
-        answer = await network.send(account.provider.authorize(step.request))
-        if not isinstance(answer, httpx.Response):
-            return Health.UNREACHABLE
-        response = answer
+    """Try the provider's harmless call."""
+    answer = await _answered(account, network, account.provider.ping())
+
+    return answer if isinstance(answer, Health) else Health.UNREACHABLE
 
 
 async def ask_payment(engine: Engine, account: Account, refund: Refund, network: Network) -> PaymentFacts:
-    """Run the provider's question about a payment."""
-    conversation = account.provider.payment(order_of(engine.vault, refund))
+    """What the provider says about a refund's payment; a fault of the way there is a problem that may pass."""
+    try:
+        answer = await _answered(account, network, account.provider.payment(order_of(engine.vault, refund)))
+    except Exception as error:
+        log.exception("adapter.failed", refund_id=refund.id, provider=refund.provider)
+        return PaymentFacts(problem=f"adapter: {type(error).__name__}")
+    if isinstance(answer, PaymentFacts):
+        return answer
+
+    return PaymentFacts(problem=answer.detail if isinstance(answer, NotSent) else answer.reason)
+
+
+async def _answered(
+    account: Account, network: Network, question: Generator[Ask, httpx.Response, T]
+) -> T | NotSent | Unknown:
+    """The question's answer, or why there is none."""
     response: httpx.Response | None = None
     while True:
         try:
-            step = next(conversation) if response is None else conversation.send(response)
+            step = next(question) if response is None else question.send(response)
         except StopIteration as end:
-            facts: PaymentFacts = end.value
-            return facts
-        except Exception as error:
-            log.exception("adapter.failed", refund_id=refund.id, provider=refund.provider)
-            return PaymentFacts(problem=f"adapter: {type(error).__name__}")
+            found: T = end.value
+            return found
         answer = await network.send(account.provider.authorize(step.request))
         if not isinstance(answer, httpx.Response):
-            return PaymentFacts(problem=answer.detail if isinstance(answer, NotSent) else answer.reason)
+            question.close()
+            return answer
         response = answer
