@@ -23,6 +23,7 @@ from domain.money import MAX_MINOR, exponent
 MAX_BYTES = 1_048_576
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_BREAK = re.compile(r"[\t\n\r]")
 MAX_METADATA = 50
 _FIRST_YEAR, _LAST_YEAR = 2000, 2200
 
@@ -55,6 +56,13 @@ def _written(value: object) -> object:
     raise ValueError("an RFC 3339 time with its offset is required, like 2026-01-31T12:00:00Z")
 
 
+def _one_line(value: str) -> str:
+    if _BREAK.search(value):
+        raise ValueError("line breaks and tabs are not allowed")
+
+    return _printable(value)
+
+
 def _in_our_time(value: datetime) -> datetime:
     if not _FIRST_YEAR <= value.year <= _LAST_YEAR:
         raise ValueError(f"the year must be between {_FIRST_YEAR} and {_LAST_YEAR}")
@@ -73,6 +81,9 @@ Text64 = Annotated[str, Field(max_length=64), AfterValidator(_printable)]
 Text128 = Annotated[str, Field(max_length=128), AfterValidator(_printable)]
 Text255 = Annotated[str, Field(max_length=255), AfterValidator(_printable)]
 Text500 = Annotated[str, Field(max_length=500), AfterValidator(_printable)]
+# Identifiers, on one line.
+Id64 = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_one_line)]
+Id128 = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_one_line)]
 Some40 = Annotated[str, Field(min_length=1, max_length=40), AfterValidator(_printable)]
 Some50 = Annotated[str, Field(min_length=1, max_length=50), AfterValidator(_printable)]
 Some64 = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable)]
@@ -87,9 +98,9 @@ class _Part(BaseModel):
 class Payment(_Part):
     """What was paid, as the provider knows it. `amount`: what was captured, in minor units."""
 
-    id: Some128 | None = None
-    order_id: Some128 | None = None
-    capture_id: Some64 | None = None
+    id: Id128 | None = None
+    order_id: Id128 | None = None
+    capture_id: Id64 | None = None
     amount: Minor | None = None
     currency: Currency | None = None
     method: Some64 | None = None
@@ -155,7 +166,7 @@ class BankAccount(_Part):
 class RefundJob(_Part):
     """One refund to be made. Amounts in minor units; `amount` None: everything not yet refunded."""
 
-    reference: Some64
+    reference: Id64
     account: Annotated[str, Field(min_length=1, max_length=63)]
     payment: Payment
     amount: Minor | None = None

@@ -1,7 +1,7 @@
 """Refund rows: claimed, changed under guard, with their attempts, events, money and outbox in one transaction."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -150,18 +150,6 @@ def claim(
     claimed = connection.execute(_CLAIMS[lane, sqlite, urgent], parameters)
 
     return sorted(map(load, claimed), key=lambda each: each.id)
-
-
-def give_back(connection: Connection, claimed: Iterable[Refund], now: float) -> None:
-    """End leases without a step: a deployment is not an attempt."""
-    ids = [each.id for each in claimed]
-    fences = {each.id: each.fence for each in claimed}
-    for refund_id in ids:
-        connection.execute(
-            update(refund)
-            .where(refund.c.id == refund_id, refund.c.fence == fences[refund_id], refund.c.leased_by.is_not(None))
-            .values(due_at=now, leased_by=None)
-        )
 
 
 def chained(head: str, subject: str, seq: int, kind: str, at: float, actor: str, data: str) -> str:

@@ -70,7 +70,7 @@ if rate > 0 then
   redis.call('PEXPIRE', KEYS[1], 60000)
 end
 redis.call('HSET', KEYS[2], worker, (mine + grant) .. ':' .. (now + ttl))
-redis.call('PEXPIRE', KEYS[2], ttl)
+redis.call('PEXPIRE', KEYS[2], math.max(ttl, redis.call('PTTL', KEYS[2])))
 
 local opened = tonumber(redis.call('HGET', KEYS[3], 'opened') or '0')
 local breaker = 'closed'

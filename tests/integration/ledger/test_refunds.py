@@ -177,24 +177,6 @@ def test_a_lease_that_runs_out_is_counted_and_the_fence_grows(ledger):
     assert (again.leased_by, again.fence, again.lost_leases) == ("w2", 2, 1)
 
 
-def test_a_lease_that_is_given_back_is_none_lost(ledger):
-    accepted(ledger)
-    claimed = claim(ledger, worker="w1")
-    ledger.run(lambda connection: refunds.give_back(connection, claimed, NOW + 1))
-    (again,) = claim(ledger, worker="w2", now=NOW + 1)
-
-    assert (again.leased_by, again.fence, again.lost_leases) == ("w2", 2, 0)
-
-
-def test_who_lost_its_lease_cannot_give_it_back(ledger):
-    accepted(ledger)
-    stale = claim(ledger, worker="w1")
-    (current,) = claim(ledger, worker="w2", now=NOW + LEASE)
-    ledger.run(lambda connection: refunds.give_back(connection, stale, NOW + 61))
-
-    assert reload(ledger, current) == current
-
-
 def test_a_step_ends_the_count_of_lost_leases(ledger):
     accepted(ledger)
     claim(ledger)

@@ -136,7 +136,6 @@ def test_who_only_looks_takes_no_place(limits, others):
     assert admit(others, NARROW, 25) == 10
 
 
-@pytest.mark.xfail(reason="PEXPIRE of the places is that of the last caller, whoever it is")
 def test_a_worker_that_asks_does_not_shorten_the_places_of_another(client, limits, others):
     admit(limits, NARROW, 0, in_flight=6)
     kept = client.pttl("refundry:places:shop")
