@@ -31,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 SLICE = 3.0
 LINGER = 0.025
+CROWDED = 0.25
 WINDOW = 256
 FEW = 5
 _FAULTS = (NotSentReason.CONNECTION, NotSentReason.ASK_FAILED)
@@ -73,6 +74,7 @@ class Pump:
         self._good = 0
         self._bad = 0
         self._stopping = False
+        self._crowded = False
         self._settling: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
 
@@ -88,15 +90,15 @@ class Pump:
     async def _slice(self, until: float) -> bool:
         looked_again = False
         while not self._stopping:
-            room = self._window - len(self._flying)
-            if room < max(1, self._window // 4):
-                await asyncio.wait(
-                    self._flying, timeout=max(0.0, until - self._monotonic()), return_when="FIRST_COMPLETED"
-                )
+            if self._room < self._worth_a_claim:
+                if not await self._some_land():
+                    # A provider that hangs keeps its places, and no process: whoever lands rings again.
+                    self._crowded = True
+                    return False
                 if self._monotonic() >= until:
                     return True
                 continue
-            claimed, breaker = await self._blocking(self._claim, room, hold=not looked_again)
+            claimed, breaker = await self._blocking(self._claim, self._room, hold=not looked_again)
             probed = breaker is Breaker.HALF_OPEN and self.lane == "send" and await self._probe()
             if probed and self._monotonic() < until:
                 continue
@@ -114,6 +116,22 @@ class Pump:
 
         return False
 
+    @property
+    def _room(self) -> int:
+        return self._window - len(self._flying)
+
+    @property
+    def _worth_a_claim(self) -> int:
+        return max(1, self._window // 4)
+
+    async def _some_land(self) -> bool:
+        """Wait a moment for places; when none comes free, the ones that are taken are told to the others again."""
+        landed, _ = await asyncio.wait(self._flying, timeout=CROWDED, return_when="FIRST_COMPLETED")
+        if not landed:
+            await self._settle()
+
+        return bool(landed)
+
     async def _pause(self) -> None:
         """Let a few arrivals gather before the last look."""
         if self._flying:
@@ -128,9 +146,14 @@ class Pump:
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._flying.discard(task)
-        if not self._flying and not self._turn.locked() and not self._stopping:
+        if self._turn.locked() or self._stopping:
+            return
+        if not self._flying:
             # The last one of a turn that is over: its place in the shared limits is given back.
             self._settling = asyncio.get_running_loop().create_task(self._settle())
+        if self._crowded and self._room >= self._worth_a_claim:
+            self._crowded = False
+            self._blocking_soon(self.engine.ring, self.lane, self.account.name)
 
     async def _settle(self) -> None:
         await self._blocking(lambda: self._admit(want=0))
