@@ -101,7 +101,7 @@ class Steps:
             if resolved is None:
                 return
             refund = resolved
-        sent, outcome = await self._converse(refund, self._refund_conversation(refund, None), None)
+        sent, outcome = await self._converse(refund, self._refund_conversation(refund, None), None, may_move=True)
         await self._record(sent, outcome, Call.MOVE, earlier_ambiguous=refund.ambiguous)
 
     async def _resolve(self, refund: Refund) -> Refund | None:
@@ -132,12 +132,13 @@ class Steps:
         order = order_of(self.engine.vault, refund, seen=_seen(frozen))
         provider = self.account.provider
         if step is Step.REPLAY:
-            sent, outcome = await self._converse(refund, self._refund_conversation(refund, frozen), frozen)
+            conversation = self._refund_conversation(refund, frozen)
+            sent, outcome = await self._converse(refund, conversation, frozen, may_move=True)
             await self._record(sent, outcome, Call.MOVE, earlier_ambiguous=True, matches=matches)
             return
         question = provider.status(order) if step is Step.STATUS else provider.lookup(order)
         call = Call.STATUS if step is Step.STATUS else Call.LOOKUP
-        sent, outcome = await self._converse(refund, question, None)
+        sent, outcome = await self._converse(refund, question)
         await self._record(sent, outcome, call, earlier_ambiguous=True, matches=matches)
 
     async def _lease_ran_out(self, refund: Refund) -> Refund:
@@ -170,7 +171,7 @@ class Steps:
         else:
             await self._stop_asking(refund, Cause.CANNOT_REPEAT)
             return
-        sent, outcome = await self._converse(refund, question, None)
+        sent, outcome = await self._converse(refund, question)
         await self._record(sent, outcome, call, earlier_ambiguous=refund.ambiguous)
 
     async def _stop_asking(self, refund: Refund, cause: Cause) -> None:
@@ -199,9 +200,17 @@ class Steps:
         return self.account.provider.refund(order_of(self.engine.vault, refund, seen=_seen(frozen)))
 
     async def _converse(
-        self, refund: Refund, conversation: Conversation | Question, frozen: Frozen | None
+        self,
+        refund: Refund,
+        conversation: Conversation | Question,
+        frozen: Frozen | None = None,
+        *,
+        may_move: bool = False,
     ) -> tuple[_Sent, Outcome]:
-        """Run a conversation to its end. A `frozen` request takes the place of the Move, byte for byte."""
+        """Run a conversation to its end. A `frozen` request takes the place of the Move, byte for byte.
+
+        Whatever an adapter yields, at most one request that moves money is sent, and none by a question.
+        """
         sent = _Sent(refund)
         response: httpx.Response | None = None
         while True:
@@ -212,6 +221,9 @@ class Steps:
             except Exception as error:
                 log.exception("adapter.failed", refund_id=refund.id, provider=refund.provider)
                 return sent, _broken(sent, error)
+            if isinstance(step, Move) and (sent.no is not None or not may_move):
+                conversation.close()
+                return sent, Unknown(reason="adapter: a Move where none may be", contradiction=True)
             if isinstance(step, Move):
                 sent = await self._freeze(refund, step, frozen)
                 answer = await self._send_move(sent, step.request, frozen)

@@ -399,3 +399,33 @@ def test_the_books_balance_and_the_journal_verifies_after_all_kinds_of_ends(benc
     with bench.engine.ledger.read() as connection:
         assert queries.balances(connection) == []
         assert journal.verify(connection)[1] == []
+
+
+def test_an_adapter_that_yields_a_second_move_is_stopped(bench):
+    """A third party's adapter may be wrong; it must not be able to pay twice."""
+    refund = bench.refund()
+    provider = bench.engine.accounts["shop"].provider
+    original = provider.refund
+
+    def twice(order):
+        yield from original(order)
+        outcome = yield from original(order)
+        return outcome
+
+    provider.refund = twice
+    bench.turn("send")
+
+    assert len(bench.network.sent) == 1
+    assert (bench.read(refund.id).state, bench.read(refund.id).cause) == (State.REVIEW, Cause.CONTRADICTION)
+
+
+def test_an_adapter_whose_question_moves_money_is_stopped(bench):
+    refund = bench.refund()
+    bench.turn("send")
+    provider = bench.engine.accounts["shop"].provider
+    provider.status = provider.refund
+    bench.until_due(refund.id)
+    bench.turn("poll")
+
+    assert len(bench.network.sent) == 1
+    assert bench.read(refund.id).state is State.REVIEW
