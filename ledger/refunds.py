@@ -94,7 +94,7 @@ def get(connection: Connection, refund_id: str, *, lock: bool = False) -> Refund
 _FREE = """
     AND NOT EXISTS (SELECT 1 FROM refund h WHERE h.account = r.account AND h.payment_ref = r.payment_ref
                     AND (h.holds OR h.state = 'unknown') AND h.id <> r.id {probe})
-    AND ((NOT :alone AND r.resolved) OR NOT EXISTS (
+    AND (r.holds OR (NOT :alone AND r.resolved) OR NOT EXISTS (
         SELECT 1 FROM refund q WHERE q.account = r.account AND q.payment_ref = r.payment_ref
         AND q.state = 'queued' AND q.id < r.id AND (q.due_at <= :now) IS TRUE {probe}))
 """

@@ -429,3 +429,22 @@ def test_an_adapter_whose_question_moves_money_is_stopped(bench):
 
     assert len(bench.network.sent) == 1
     assert bench.read(refund.id).state is State.REVIEW
+
+
+def test_two_refunds_of_one_payment_never_wait_for_each_other(bench):
+    """The younger was claimed and its worker died; the older became due meanwhile: one of them must go on."""
+    from ledger.refunds import claim
+
+    payment = {"id": "TXSAME01", "order_id": "ORSAME01", "amount": 5000, "currency": "USD"}
+    older, younger = (bench.refund(payment=payment, amount=100) for _ in range(2))
+    with bench.engine.ledger.write() as connection:
+        connection.execute(text("UPDATE refund SET due_at = due_at + 5 WHERE id = :id"), {"id": older.id})
+        [claimed] = claim(
+            connection, "send", "shop", limit=5, now=bench.now, until=bench.now + 10, worker="w", alone=True
+        )
+    assert claimed.id == younger.id
+    bench.wait(60)
+    with bench.engine.ledger.write() as connection:
+        again = claim(connection, "send", "shop", limit=5, now=bench.now, until=bench.now + 10, worker="v", alone=True)
+
+    assert [each.id for each in again] == [younger.id]
