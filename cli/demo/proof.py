@@ -47,6 +47,7 @@ class Evidence:
             (refund.provider, name): refund.id
             for refund in self.refunds
             for name in (*self.handles[refund.id], refund.provider_refund_id)
+            if name is not None
         }
         found: defaultdict[str, list[Movement]] = defaultdict(list)
         for each in self.movements:

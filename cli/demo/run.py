@@ -25,6 +25,7 @@ MOST_SECONDS = 90.0
 HANDING_IN_SECONDS = 8.0
 KILL_FROM = 0.4
 KILL_BY = 0.7
+WORTH_KILLING = 3
 PAUSE = 0.1
 MOST = 10_000
 #: A refund in one of these is still being worked on.
@@ -116,6 +117,7 @@ class _Demo:
             self._in_time()
             time.sleep(PAUSE)
         self._resent = shop.resent
+        self._display.done()
         self._display.say("every refund is decided, or in front of a person")
 
     def _all_decided(self, states: Mapping[str, int], plan: Plan) -> bool:
@@ -139,7 +141,7 @@ class _Demo:
         if self._kills or shop.share < KILL_FROM:
             return
         in_hand = states.get(State.SENDING, 0)
-        if in_hand == 0 and shop.share < KILL_BY:
+        if in_hand < WORTH_KILLING and shop.share < KILL_BY:
             return
         self._world.workers[-1].kill()
         self._kills += 1

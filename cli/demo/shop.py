@@ -13,7 +13,7 @@ from signals.stream import publish_job
 from tasks.app import app
 
 #: A careful producer sends again what it cannot see in the ledger: the reference makes that safe.
-PATIENCE = 8.0
+PATIENCE = 12.0
 
 Key = tuple[str, str]
 

@@ -37,6 +37,7 @@ class Display:
         self._total = total
         self._began = time.monotonic()
         self._told = 0.0
+        self._busy_since: float | None = None
         self._breaking = "nothing yet"
         # Drawn by hand: children are started from this process, and a thread that draws might hold a lock then.
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
@@ -50,8 +51,13 @@ class Display:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.done()
+
+    def done(self) -> None:
+        """Draw no more: what is printed from now on stays below."""
         if self._live is not None:
             self._live.stop()
+            self._live = None
 
     def say(self, words: str, *, style: str = "") -> None:
         """One line that stays."""
@@ -79,7 +85,8 @@ class Display:
             bar = "█" * round(BAR * count / max(1, self._total))
             bars.add_row(LABELS[state][0], Text(bar.ljust(BAR, "·"), style=colour), str(count))
         ended = sum(states.get(state, 0) for state in (State.SUCCEEDED, State.FAILED, State.REVIEW))
-        rate = ended / max(self.elapsed, 0.1)
+        self._busy_since = self._busy_since or self.elapsed
+        rate = ended / max(self.elapsed - self._busy_since, 0.5)
         line = f"{ended} of {self._total} refunds decided, {rate:.0f} per second, {hits} faults so far"
 
         return Group(bars, Text(line), Text(f"Being broken right now: {self._breaking}", style="yellow"))

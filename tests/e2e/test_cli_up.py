@@ -49,6 +49,7 @@ def up(tmp_path, refundry):
             process.wait(60)
         finally:
             process.kill()
+            process.wait()
 
 
 def workers(refundry):

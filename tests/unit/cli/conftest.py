@@ -109,6 +109,8 @@ def home(folder, empty_ledger, monkeypatch):
 def refundry(capsys, monkeypatch):
     """Runs a command line in this process."""
 
+    monkeypatch.setenv("COLUMNS", "400")  # so that nothing is folded
+
     def run(*arguments, stdin=None):
         if stdin is not None:
             monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))

@@ -22,10 +22,9 @@ def evidence(home):
     return "portal.txt"
 
 
-def test_dead_letters_are_listed_with_cause_verdict_age_and_note(review, rejected, refundry, monkeypatch):
+def test_dead_letters_are_listed_with_cause_verdict_age_and_note(review, rejected, refundry):
     review("R-1")
 
-    monkeypatch.setenv("COLUMNS", "400")
     told = refundry("dead", "list")
 
     assert told.status == 0

@@ -10,7 +10,7 @@ from ledger.models import metadata
 from providers.base import Provider
 from tests.support.settings import make_settings
 
-NOW = 1_800_000_000.0
+NOW = 1_700_000_000.0
 JPY = {
     "reference": "R-1",
     "account": "jp",
