@@ -17,6 +17,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
+
+from kombu import pools
 
 from benchmarks.ground import Ground, job, smartpay
 from benchmarks.measured import Row, Spread, percentile, short, spread
@@ -95,7 +98,9 @@ def waits(
         client.flushall()
     installation = ground.installation({"shop": smartpay(f"{ground.provider}/v1")})
     settings = installation.load()
-    configure(settings)
+    pools.reset()
+    app: Any = configure(settings)
+    app._after_fork()  # noqa: SLF001 - the pool may still lead to the servers of an earlier measurement
     engine = engine_with_bells(settings)
     before = ground.paid()
     with ground.refundry(installation):
