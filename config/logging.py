@@ -12,7 +12,17 @@ from config.redaction import redact
 #: These bring handlers and levels of their own.
 _TAKEN_OVER = ("celery", "celery.task", "celery.redirected", "uvicorn", "uvicorn.error", "uvicorn.access")
 #: These say something for every request.
-_QUIET = ("httpx", "httpcore", "aiohttp.access", "asyncio", "kombu", "amqp")
+#: `celery.app.trace` and `celery.worker.strategy` say two lines for every doorbell.
+_QUIET = (
+    "celery.app.trace",
+    "celery.worker.strategy",
+    "httpx",
+    "httpcore",
+    "aiohttp.access",
+    "asyncio",
+    "kombu",
+    "amqp",
+)
 
 
 def configure(level: str, json: bool | None = None, stream: TextIO | None = None) -> None:  # noqa: FBT001

@@ -5,6 +5,9 @@ import redis
 
 def connect(url: str) -> "redis.Redis":
     """A client whose every call ends within seconds."""
+    if url.startswith("unix://"):
+        return redis.Redis.from_url(url, socket_timeout=10)
+
     return redis.Redis.from_url(
         url, socket_timeout=10, socket_connect_timeout=2, socket_keepalive=True, health_check_interval=25
     )

@@ -25,7 +25,7 @@ from tasks.runtime import Runtime
 log = structlog.get_logger(__name__)
 
 BLOCK_MS = 1000
-IDLE_MS = 60_000
+IDLE_MS = 20_000
 RELAY_PAUSE = 0.05
 
 
