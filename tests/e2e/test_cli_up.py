@@ -1,5 +1,6 @@
 """`refundry up` and the commands beside it, as a person runs them."""
 
+import contextlib
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ import pytest
 REFUNDRY = Path(sys.executable).with_name("refundry")
 
 
-def until(condition, *, seconds=40):
+def until(condition, *, seconds=90):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not come about"
@@ -98,8 +99,9 @@ def test_everything_runs_together_and_stops_together(up, refundry, tmp_path):
 def test_what_dies_is_started_again(up, refundry):
     def worker():
         for each in psutil.Process(up.pid).children():
-            if "worker" in each.cmdline():
-                return each
+            with contextlib.suppress(psutil.NoSuchProcess):  # it may be the one that was just killed
+                if "worker" in each.cmdline():
+                    return each
         return None
 
     first = until(worker)
