@@ -47,7 +47,7 @@ simulate: setup ## Run the simulation in virtual time, the invariants checked af
 	$(BIN)/python -m tests.simulation $(ARGS)
 
 mutants: setup ## Break the rules one by one and see that a test notices each
-	$(BIN)/python -m tests.mutants $(ARGS)
+	$(BIN)/python -m tests.simulation.mutants $(ARGS)
 
 chaos: setup ## Kill, freeze and cut off real processes while refunds run
 	$(BIN)/python -m pytest tests/chaos $(ARGS)

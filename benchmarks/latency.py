@@ -59,8 +59,8 @@ def measure(*, quick: bool) -> list[Row]:
     """Both rows."""
     rounds = 1 if quick else 3
     with Ground() as ground:  # one for all rounds, for the doorbells' connections lead to its Redis
-        idle = [waits(ground, one_by_one, 25 if quick else 60) for _ in range(rounds)]
-        busy = [waits(ground, by_timetable, RATE * (5 if quick else 12)) for _ in range(rounds)]
+        idle = [waits(ground, one_by_one, 25 if quick else 50) for _ in range(rounds)]
+        busy = [waits(ground, by_timetable, RATE * (5 if quick else 8)) for _ in range(rounds)]
     medians = spread([percentile(each["commit"], 50) for each in idle], "ms")
     highest = spread([percentile(each["commit"], 99) for each in busy], "ms")
 

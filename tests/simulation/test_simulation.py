@@ -1,0 +1,51 @@
+"""The corpus of seeds that once failed, some fresh ones, and what the simulator promises of itself."""
+
+import tomllib
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.exhaustive import parameters
+from tests.simulation.run import simulate
+
+CORPUS = tomllib.loads((Path(__file__).parent / "corpus.toml").read_text())["seed"]
+FRESH = 30
+# Other seeds every day: what was fine yesterday is no news.
+FIRST = 1_000_000 + date.today().toordinal() * 1000  # noqa: DTZ011 - any day will do
+
+
+def broken(result):
+    return None if result.violation is None else f"seed {result.seed} --mode {result.mode}: {result.violation}"
+
+
+@pytest.mark.parametrize("entry", CORPUS, ids=lambda entry: f"{entry['seed']}-{entry['mode']}")
+def test_a_seed_that_once_failed_passes(entry):
+    assert broken(simulate(entry["seed"], entry["mode"])) is None
+
+
+@pytest.mark.parametrize("group", range(3))
+def test_fresh_seeds_pass(group):
+    first = FIRST + group * FRESH // 3
+    assert [broken(simulate(seed)) for seed in range(first, first + FRESH // 3)] == [None] * (FRESH // 3)
+
+
+def test_the_same_seed_is_the_same_run():
+    simulate(1)
+    first = [simulate(seed) for seed in (11, 34, 58)]
+    again = [simulate(seed) for seed in (11, 34, 58)]
+
+    assert [each.digest for each in first] == [each.digest for each in again]
+    assert [each.lines for each in first] == [each.lines for each in again]
+    assert len({each.digest for each in first}) == len(first)
+
+
+def test_a_crash_at_a_given_point_happens_once():
+    given = parameters("smartpay", 20.0)
+    whole = simulate(7, "liveness", only=(), parameters=given)
+    crashed = simulate(7, "liveness", only=(), parameters=given, crash_at=whole.points // 2)
+
+    assert whole.violation is None
+    assert crashed.violation is None
+    assert sum("crashes at" in line[2] for line in whole.lines) == 0
+    assert sum("crashes at" in line[2] for line in crashed.lines) == 1
