@@ -50,10 +50,10 @@ mutants: setup ## Break the rules one by one and see that a test notices each
 	$(BIN)/python -m tests.simulation.mutants $(ARGS)
 
 chaos: setup ## Kill, freeze and cut off real processes while refunds run
-	$(BIN)/python -m pytest tests/chaos $(ARGS)
+	$(BIN)/python -m pytest tests/e2e/test_crashes.py $(ARGS)
 
-docs: setup ## Write the generated pages of docs/ again
-	$(BIN)/python -m docs.generate $(ARGS)
+docs: setup ## Hold the pages of docs/ against the code
+	$(BIN)/python -m pytest tests/unit/domain/test_state_page.py $(ARGS)
 
 clean: ## Remove the environment, caches and everything embedded servers left
 	rm -rf $(VENV) .refundry build dist *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
