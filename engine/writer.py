@@ -39,13 +39,13 @@ class Writer(Protocol):
 def write(ledger: Ledger, changes: Sequence[Change]) -> list[bool | Exception]:
     """All changes in one transaction; if one of them breaks a rule of the database, each in its own."""
     try:
-        won = ledger.run(lambda connection: apply(connection, changes))
+        won = {id(change) for change in ledger.run(lambda connection: apply(connection, changes))}
     except (IntegrityError, DataError) as error:
         if len(changes) == 1:
             return [error]
         return [result for change in changes for result in write(ledger, [change])]
 
-    return [change.before.id in won for change in changes]
+    return [id(change) in won for change in changes]
 
 
 @dataclass(frozen=True, slots=True)

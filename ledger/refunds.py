@@ -167,22 +167,32 @@ _TYPES: dict[str, Any] = {
 }
 
 
-def apply(connection: Connection, changes: Sequence[Change]) -> set[str]:
-    """Carry out each change whose refund still stands as expected; answers the ids that won.
+def apply(connection: Connection, changes: Sequence[Change]) -> list[Change]:
+    """Carry out each change whose refund still stands as expected; answers those that won.
 
     State, attempt, event, money and outbox are one transaction: there is no half of a step.
     """
-    if not changes:
-        return set()
+    won: list[Change] = []
+    while changes:
+        # A step whose lease ran out and its successor may meet in one batch: each is measured by its own guard.
+        once = {change.before.id: change for change in reversed(changes)}
+        won += _apply_distinct(connection, list(once.values()))
+        changes = [change for change in changes if once[change.before.id] is not change]
+
+    return won
+
+
+def _apply_distinct(connection: Connection, changes: Sequence[Change]) -> list[Change]:
     staged = [(change, _event_row(change)) for change in changes]
-    won = _update(connection, staged)
-    kept = [change for change, _ in staged if change.before.id in won]
-    insert_rows(connection, event, [row for change, row in staged if row is not None and change.before.id in won])
+    found = _update(connection, staged)
+    won = [(change, row) for change, row in staged if change.before.id in found]
+    kept = [change for change, _ in won]
+    insert_rows(connection, event, [row for _, row in won if row is not None])
     _insert_attempts(connection, kept)
     _move_money(connection, kept)
     _announce(connection, kept)
 
-    return won
+    return kept
 
 
 def after(change: Change) -> Refund:

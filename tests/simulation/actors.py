@@ -166,6 +166,8 @@ class People:
         world.background(self._habit("decide", self._decide))
         if world.faults.on("pause"):
             world.background(self._switches())
+        if world.faults.on("breaker"):
+            world.background(self._breakers())
 
     async def _habit(self, kind: str, act: Callable[[Process, str, random.Random], None]) -> None:
         world = self._world
@@ -253,11 +255,19 @@ class People:
         world = self._world
         chance = world.faults.stream("people switches")
         while world.faults.active and not world.over:
-            await asyncio.sleep(chance.expovariate(1 / (world.parameters.window / 4)))
+            await asyncio.sleep(chance.expovariate(4 / world.parameters.window))
             account = chance.choice(world.parameters.accounts)
             await self._switch(partial(_paused, account))
             await asyncio.sleep(chance.choice((10.0, 600.0)))
             await self.resume(account)
+
+    async def _breakers(self) -> None:
+        world = self._world
+        chance = world.faults.stream("people breaker")
+        while world.faults.active and not world.over:
+            await asyncio.sleep(chance.expovariate(4 / world.parameters.window))
+            position = chance.choice(("open", "open", "closed"))
+            await self._switch(partial(_forced, chance.choice(world.parameters.accounts), position))
 
     async def resume(self, account: str) -> None:
         """Let it send again."""
@@ -276,6 +286,10 @@ class People:
 
 def _paused(account: str, engine: Engine) -> None:
     operate.pause(engine, PEOPLE[0], account, reason="wait")
+
+
+def _forced(account: str, position: str, engine: Engine) -> None:
+    operate.force_breaker(engine, PEOPLE[0], account, position=position, seconds=300.0, reason="by hand")
 
 
 def _done(_refund: object) -> None:

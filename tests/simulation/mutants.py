@@ -7,7 +7,7 @@ import argparse
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
@@ -15,9 +15,10 @@ from multiprocessing import get_context
 from typing import Any
 from unittest.mock import patch
 
-from sqlalchemy import FromClause, Update, update
+from sqlalchemy import Connection, FromClause, Update, text, update
 
 import engine.steps
+import engine.writer
 from domain import money, state
 from domain.decision import Decision
 from domain.outcome import Absent, Declined, NotSent, NotSentReason, Outcome, Pending, Succeeded, Unknown
@@ -26,7 +27,7 @@ from domain.state import Hold, State
 from engine.steps import Steps
 from ledger import intake, refunds
 from ledger.models import refund
-from ledger.refunds import _TYPES
+from ledger.refunds import _TYPES, Change
 from ledger.session import OverRows
 from tests.simulation.command import say
 from tests.simulation.run import simulate
@@ -192,6 +193,29 @@ def cap_forgets_others() -> AbstractContextManager[Any]:
     return patch.object(intake, "_lock_payments", blind)
 
 
+def holder_waits() -> AbstractContextManager[Any]:
+    """A claimed refund whose worker died waits for the next one of its payment, and that one for it."""
+    old = refunds._FREE.replace("(r.holds OR (NOT :alone", "((NOT :alone")
+    assert old != refunds._FREE
+    with patch.object(refunds, "_FREE", old):
+        claims = {
+            key: text(refunds._claim_statement(key[0], sqlite=key[1], urgent=key[2])).columns(*refunds._COLUMNS)
+            for key in refunds._CLAIMS
+        }
+
+    return patch.dict(refunds._CLAIMS, claims)
+
+
+def batch_mixes() -> AbstractContextManager[Any]:
+    """In one batch, a step that lost its lease wins with the step that took it over."""
+
+    def mixed(connection: Connection, changes: Sequence[Change]) -> list[Change]:
+        won = {change.before.id for change in refunds._apply_distinct(connection, changes)}
+        return [change for change in changes if change.before.id in won]
+
+    return patch.object(engine.writer, "apply", mixed)
+
+
 @dataclass(frozen=True)
 class Mutant:
     """One bug of others."""
@@ -221,6 +245,8 @@ MUTANTS = (
     Mutant("accepted_is_done", "accepted taken as succeeded", lambda: outcomes(_accepted_is_done)),
     Mutant("pending_is_failed", "pending taken as failed", lambda: outcomes(_pending_is_failed)),
     Mutant("refused_is_refunded", "already refunded taken as our success", lambda: outcomes(_refused_is_refunded)),
+    Mutant("holder_waits", "two refunds of a payment wait for each other (was ours)", holder_waits),
+    Mutant("batch_mixes", "a step that lost its lease writes with its successor (was ours)", batch_mixes),
     Mutant("cap_forgets_others", "the cap ignores what is reserved", cap_forgets_others),
 )
 

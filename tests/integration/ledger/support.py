@@ -175,8 +175,8 @@ def step(refund: Refund, state: State, *, at: float = NOW, fenced: bool = True, 
 
 
 def apply(ledger: Ledger, *changes: Change) -> set[str]:
-    """Carry them out in one transaction."""
-    return ledger.run(lambda connection: refunds.apply(connection, changes))
+    """Carry them out in one transaction; the ids that won."""
+    return {change.before.id for change in ledger.run(lambda connection: refunds.apply(connection, changes))}
 
 
 def walk(ledger: Ledger, refund: Refund, *states: State, **changes: Any) -> Refund:

@@ -348,6 +348,21 @@ def test_who_lost_the_lease_changes_nothing(ledger):
     assert reload(ledger, current) == current
 
 
+@pytest.mark.parametrize("late_first", [True, False])
+def test_who_lost_the_lease_gains_nothing_from_a_batch_with_who_took_it(ledger, late_first):
+    accepted(ledger)
+    (stale,) = claim(ledger, worker="w1")
+    (current,) = claim(ledger, worker="w2", now=NOW + LEASE)
+    late = replace(step(stale, State.CANCELLED), data={"who": "late"})
+    quiet = Change(before=current, after=replace(current, checks=7), type=None, actor="w2")
+    changes = [late, quiet] if late_first else [quiet, late]
+
+    assert ledger.run(lambda connection: refunds.apply(connection, changes)) == [quiet]
+    assert len(every(ledger, event)) == 1
+    assert reload(ledger, current) == quiet.after
+    assert money(ledger).reserved == 100
+
+
 def test_who_read_an_older_version_changes_nothing(ledger):
     old = accepted(ledger)
     walk(ledger, old, State.CANCELLED)
