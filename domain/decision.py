@@ -1,7 +1,9 @@
 """What an outcome means for a refund: pure rules, one answer for every (state, outcome)."""
 
-from dataclasses import dataclass, replace
 from enum import StrEnum
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from domain.outcome import (
     NO_FACTS,
@@ -46,8 +48,7 @@ class Cause(StrEnum):
     OVER_REFUNDED = "over_refunded"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class Case(Struct, frozen=True, kw_only=True, gc=False):
     """What the rules read of a refund. Times in epoch seconds, amounts in minor units.
 
     `ambiguous`: an attempt before the one now judged may have moved the money. `last_send_end`: after this moment
@@ -72,8 +73,7 @@ class Case:
     people_only: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class Failure(Struct, frozen=True, kw_only=True, gc=False):
     """A refusal, as the shop is told."""
 
     code: str
@@ -81,8 +81,7 @@ class Failure:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
+class Decision(Struct, frozen=True, kw_only=True, gc=False):
     """The next step of a refund. `due_at` None: nothing more to do by itself."""
 
     state: State

@@ -1,8 +1,10 @@
 """The refund as a value, and how a decision changes it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from domain.decision import Case, Cause, Decision
 from domain.outcome import DeclineClass
@@ -17,8 +19,7 @@ class Settlement:
     RETURNED_ELSEWHERE = "returned_elsewhere"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refund:
+class Refund(Struct, frozen=True, kw_only=True, gc=False):
     """One refund: the ledger's row. Amounts in minor units, times in epoch seconds.
 
     `resolved`: payment and amount are known, so it can be sent. `holds`: it is the only one under way for its payment.

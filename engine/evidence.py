@@ -1,10 +1,10 @@
 """What an answer does to a refund: the change that a decision asks for, and evidence that comes late."""
 
 import uuid
-from dataclasses import replace
 from typing import Any
 
 import structlog
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from domain.decision import Cause, Decision, decide

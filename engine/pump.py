@@ -33,6 +33,8 @@ SLICE = 3.0
 LINGER = 0.025
 CROWDED = 0.25
 WINDOW = 256
+# Claimed at once: small enough that the ledger works for some while others are under way, large enough to cost little.
+BATCH = 96
 FEW = 5
 _FAULTS = (NotSentReason.CONNECTION, NotSentReason.ASK_FAILED)
 
@@ -88,7 +90,7 @@ class Pump:
             return await self._slice(self._monotonic() + slice_seconds)
 
     async def _slice(self, until: float) -> bool:
-        looked_again = False
+        looked_again = called = False
         while not self._stopping:
             if self._room < self._worth_a_claim:
                 if not await self._some_land():
@@ -98,7 +100,9 @@ class Pump:
                 if self._monotonic() >= until:
                     return True
                 continue
-            claimed, breaker = await self._blocking(self._claim, self._room, hold=not looked_again)
+            wanted = min(self._room, BATCH)
+            claimed, breaker = await self._blocking(self._claim, wanted, hold=not looked_again)
+            called = called or (len(claimed) == wanted and self._call_another())
             probed = breaker is Breaker.HALF_OPEN and self.lane == "send" and await self._probe()
             if probed and self._monotonic() < until:
                 continue
@@ -122,13 +126,14 @@ class Pump:
 
     @property
     def _worth_a_claim(self) -> int:
-        return max(1, self._window // 4)
+        return max(1, min(self._window // 4, BATCH))
 
     async def _some_land(self) -> bool:
         """Wait a moment for places; when none comes free, the ones that are taken are told to the others again."""
         landed, _ = await asyncio.wait(self._flying, timeout=CROWDED, return_when="FIRST_COMPLETED")
         if not landed:
             await self._settle()
+            await self._blocking(self._free_bell)
 
         return bool(landed)
 
@@ -154,6 +159,20 @@ class Pump:
         if self._crowded and self._room >= self._worth_a_claim:
             self._crowded = False
             self._blocking_soon(self.engine.ring, self.lane, self.account.name)
+
+    def _call_another(self) -> bool:
+        """More is due than one claim takes: a second process may take its share of the account's places."""
+        self._blocking_soon(self._ring)
+
+        return True
+
+    def _ring(self) -> None:
+        self._free_bell()
+        self.engine.ring(self.lane, self.account.name)
+
+    def _free_bell(self) -> None:
+        if self.engine.bell is not None:
+            self.engine.bell.free(self.lane, self.account.name)
 
     async def _settle(self) -> None:
         await self._blocking(lambda: self._admit(want=0))

@@ -1,6 +1,7 @@
 """Provider answers as evidence: kept, without what nobody needs to see."""
 
 import re
+from functools import lru_cache
 from typing import Any
 
 import httpx
@@ -24,11 +25,14 @@ def redacted(answer: httpx.Response) -> bytes:
         return answer.content[:256]
 
 
+@lru_cache(maxsize=1024)
+def _is_private(name: str) -> bool:
+    return _PRIVATE.search(name) is not None
+
+
 def _masked(value: Any) -> Any:
     if isinstance(value, dict):
-        return {
-            key: MASK if inner is not None and _PRIVATE.search(key) else _masked(inner) for key, inner in value.items()
-        }
+        return {key: MASK if inner is not None and _is_private(key) else _masked(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_masked(inner) for inner in value]
 

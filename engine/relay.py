@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import redis
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import BigInteger, Connection, delete, select
 
 from engine.bootstrap import Engine
 from ledger.models import outbox
+from ledger.session import OverRows
 from signals.stream import publish_events
 
 MOST = 1000
@@ -30,7 +31,9 @@ def relay(engine: Engine, client: "redis.Redis") -> int:
     return engine.ledger.run(work)
 
 
-_WAITING = select(outbox).order_by(outbox.c.no).limit(MOST)
+_NAMES = ("refund_id", "reference", "account", "state", "version")
+_WAITING = select(outbox.c.no, *(outbox.c[name] for name in _NAMES)).order_by(outbox.c.no).limit(MOST)
+_DELETE = OverRows({"no": BigInteger()}, lambda values: delete(outbox).where(outbox.c.no.in_(select(values.c.no))))
 
 
 def _relay_unlocked(engine: Engine, client: "redis.Redis") -> int:
@@ -45,14 +48,12 @@ def _relay_unlocked(engine: Engine, client: "redis.Redis") -> int:
 
 
 def _publish(engine: Engine, client: "redis.Redis", rows: Sequence[Any]) -> None:
-    names = ("refund_id", "reference", "account", "state", "version")
-    changes = [{name: getattr(row, name) for name in names} for row in rows]
-    if changes:
-        publish_events(client, changes, max_age=engine.settings.events.max_age, now=engine.clock())
+    changes = [dict(zip(_NAMES, told, strict=True)) for _, *told in rows]
+    publish_events(client, changes, max_age=engine.settings.events.max_age, now=engine.clock())
 
 
 def _forget(connection: Connection, rows: Sequence[Any]) -> int:
     if rows:
-        connection.execute(delete(outbox).where(outbox.c.no.in_([row.no for row in rows])))
+        _DELETE.run(connection, [{"no": no} for no, *_ in rows])
 
     return len(rows)

@@ -7,12 +7,13 @@ the pure rules of `domain.decision`.
 import asyncio
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from typing import Any
 
 import httpx
 import msgspec
 import structlog
+from msgspec import Struct
+from msgspec.structs import replace
 from sqlalchemy.exc import IntegrityError
 
 from domain.decision import Call, Case, Cause, Decision, Step, decide, plan_recovery
@@ -41,8 +42,7 @@ class LeaseLost(Exception):
     """Somebody else has taken this refund over: leave it to them."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Sent:
+class _Sent(Struct, frozen=True):
     """What the conversation has done so far: the refund as it stands, its running attempt and that one's answer."""
 
     refund: Refund
@@ -283,7 +283,7 @@ class Steps:
                 worker=self.engine.worker,
             )
         request = move.request
-        headers = [(k, v) for k, v in request.headers.items() if k not in ("host", "content-length")]
+        headers = [(k, v) for k, v in request.headers.multi_items() if k not in ("host", "content-length")]
 
         return AttemptStart(
             no=no,

@@ -1,17 +1,19 @@
 """Accepting jobs: once per reference, inside the payment's cap, all in one transaction."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from msgspec import Struct
+from msgspec.structs import asdict, replace
 from sqlalchemy import BigInteger, Connection, Text, and_, func, insert, or_, select, text, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from domain.job import canonical
 from domain.refund import Refund
 from ledger.models import event, outbox, payment, refund
-from ledger.refunds import _COLUMNS, chained, load
+from ledger.refunds import COLUMNS, chained, load
 from ledger.session import packed, rows
 
 
@@ -27,8 +29,7 @@ class Result(StrEnum):
     EXPECTATION = "expectation"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class Candidate(Struct, frozen=True, kw_only=True):
     """A valid job on its way in. `captured`, `currency`: of the payment, as the shop gives them."""
 
     refund: Refund
@@ -145,7 +146,7 @@ def _earlier(connection: Connection, keys: Iterable[Key]) -> dict[Key, tuple[Ref
     if not wanted:
         return {}
     values = rows(connection, {"account": Text(), "reference": Text()})
-    query = select(*_COLUMNS, refund.c.content_hash).where(
+    query = select(*COLUMNS, refund.c.content_hash).where(
         refund.c.account == values.c.account, refund.c.reference == values.c.reference
     )
 
@@ -243,7 +244,7 @@ def _insert(connection: Connection, candidates: Sequence[Candidate]) -> set[str]
 
 def _created(candidate: Candidate) -> tuple[dict[str, Any], dict[str, Any]]:
     """The refund's row and its first event."""
-    row = {spec.name: getattr(candidate.refund, spec.name) for spec in fields(Refund)}
+    row = asdict(candidate.refund)
     data = canonical(
         {
             "to": row["state"],
@@ -334,6 +335,6 @@ def _first(left: Any, right: Any) -> Any:
 
 def find(connection: Connection, keys: Sequence[Key]) -> dict[Key, Refund]:
     """Refunds by (account, reference)."""
-    query = select(*_COLUMNS).where(tuple_(refund.c.account, refund.c.reference).in_(list(keys)))
+    query = select(*COLUMNS).where(tuple_(refund.c.account, refund.c.reference).in_(list(keys)))
 
     return {(row.account, row.reference): load(row) for row in connection.execute(query)}

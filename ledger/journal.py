@@ -57,10 +57,18 @@ def cast_anchor(connection: Connection, now: float) -> int:
     known: set[tuple[str, int]] = set()
     for row in connection.execute(select(anchor.c.heads).where(anchor.c.at >= since - MARGIN)):
         known.update((subject, seq) for subject, seq, _ in msgspec.json.decode(row.heads))
-    moved = connection.execute(
-        select(refund.c.id, refund.c.version, refund.c.chain).where(refund.c.updated_at >= since).order_by(refund.c.id)
+    newest = (
+        select(event.c.subject, func.max(event.c.seq).label("seq"))
+        .where(event.c.at >= since)
+        .group_by(event.c.subject)
+        .subquery()
     )
-    heads = [[row.id, row.version, row.chain] for row in moved if (row.id, row.version) not in known]
+    moved = connection.execute(
+        select(event.c.subject, event.c.seq, event.c.hash)
+        .join(newest, (event.c.subject == newest.c.subject) & (event.c.seq == newest.c.seq))
+        .order_by(event.c.subject)
+    )
+    heads = [list(row) for row in moved if (row.subject, row.seq) not in known]
     if not heads:
         return 0
     encoded = msgspec.json.encode(heads).decode()

@@ -1,8 +1,9 @@
 """Payments: what was captured, and the refund that had to be resolved before it could be sent."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
+from msgspec.structs import replace
 from sqlalchemy import Connection, or_, select, text, update
 
 from domain.refund import Refund

@@ -4,6 +4,7 @@ aiohttp is used directly. The adapter that puts it under httpx maps a connection
 `ConnectTimeout`, which would read as "never sent"; here each exception stands on one side or the other.
 """
 
+from functools import lru_cache
 from typing import Protocol
 
 import aiohttp
@@ -60,7 +61,7 @@ class Transport:
     async def _exchange(self, request: httpx.Request) -> Answer:
         async with self._open().request(
             request.method,
-            yarl.URL(str(request.url), encoded=True),
+            _address(str(request.url)),
             headers=request.headers.multi_items(),
             data=request.content or None,
             allow_redirects=False,
@@ -84,6 +85,11 @@ class Transport:
             )
 
         return self._session
+
+
+@lru_cache(maxsize=256)
+def _address(url: str) -> yarl.URL:
+    return yarl.URL(url, encoded=True)
 
 
 async def _capped(response: aiohttp.ClientResponse) -> bytes | None:

@@ -199,7 +199,7 @@ def holder_waits() -> AbstractContextManager[Any]:
     assert old != refunds._FREE
     with patch.object(refunds, "_FREE", old):
         claims = {
-            key: text(refunds._claim_statement(key[0], sqlite=key[1], urgent=key[2])).columns(*refunds._COLUMNS)
+            key: text(refunds._claim_statement(key[0], sqlite=key[1], urgent=key[2])).columns(*refunds.COLUMNS)
             for key in refunds._CLAIMS
         }
 

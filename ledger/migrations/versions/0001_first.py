@@ -137,7 +137,7 @@ def _refund() -> None:
         sa.CheckConstraint("amount IS NOT NULL OR NOT resolved", name=op.f("ck_refund_resolved_has_amount")),
         sa.CheckConstraint("amount IS NULL OR amount > 0", name=op.f("ck_refund_amount_positive")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_refund")),
-        sa.UniqueConstraint("account", "reference", name=op.f("uq_refund_account_reference")),
+        sa.UniqueConstraint("reference", "account", name=op.f("uq_refund_reference_account")),
     )
     _index(
         "ix_refund_due_poll", "refund", ["account", "due_at"], "state IN ('pending', 'review') AND due_at IS NOT NULL"
@@ -149,23 +149,19 @@ def _refund() -> None:
         "state IN ('sending', 'unknown') AND due_at IS NOT NULL",
     )
     _index("ix_refund_due_send", "refund", ["account", "due_at"], "state IN ('queued') AND due_at IS NOT NULL")
-    op.create_index("ix_refund_handle", "refund", ["account", "handle"])
-    op.create_index("ix_refund_payment", "refund", ["account", "payment_ref"])
+    op.create_index("ix_refund_handle", "refund", ["handle"])
+    op.create_index("ix_refund_payment", "refund", ["payment_ref", "account"])
+    _index("ix_refund_people", "refund", ["id"], "state IN ('awaiting_approval', 'review', 'reversed')")
     _index("ix_refund_search_customer_hash", "refund", ["customer_hash"], "customer_hash IS NOT NULL")
     _index("ix_refund_search_email_hash", "refund", ["email_hash"], "email_hash IS NOT NULL")
     _index("ix_refund_search_last_name_hash", "refund", ["last_name_hash"], "last_name_hash IS NOT NULL")
     _index("ix_refund_search_name_hash", "refund", ["name_hash"], "name_hash IS NOT NULL")
     _index("ix_refund_search_order_id", "refund", ["order_id"], "order_id IS NOT NULL")
-    _index("ix_refund_search_payment_id", "refund", ["payment_id"], "payment_id IS NOT NULL")
-    _index("ix_refund_search_provider_refund_id", "refund", ["provider_refund_id"], "provider_refund_id IS NOT NULL")
-    _index("ix_refund_search_reference", "refund", ["reference"], "reference IS NOT NULL")
-    _index("ix_refund_state", "refund", ["state", "id"], "final_at IS NULL")
-    op.create_index("ix_refund_updated", "refund", ["updated_at"])
     _index("uq_refund_holds", "refund", ["account", "payment_ref"], "holds", unique=True)
     _index(
         "uq_refund_provider_refund_id",
         "refund",
-        ["account", "provider_refund_id"],
+        ["provider_refund_id", "account"],
         "provider_refund_id IS NOT NULL",
         unique=True,
     )
@@ -193,7 +189,6 @@ def _attempt() -> None:
         sa.Column("http_status", sa.Integer()),
         sa.Column("answer", sa.LargeBinary()),
         sa.Column("note", sa.String(length=512)),
-        sa.ForeignKeyConstraint(["refund_id"], ["refund.id"], name=op.f("fk_attempt_refund_id")),
         sa.PrimaryKeyConstraint("refund_id", "no", name=op.f("pk_attempt")),
     )
 
@@ -210,6 +205,7 @@ def _event() -> None:
         sa.Column("hash", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("subject", "seq", name=op.f("pk_event")),
     )
+    op.create_index("ix_event_at", "event", ["at"], postgresql_using="brin")
 
 
 def _anchor() -> None:

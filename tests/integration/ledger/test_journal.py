@@ -171,6 +171,18 @@ def test_a_subject_that_is_no_refund_has_a_chain_too(ledger):
     assert flaws(ledger) == [("account/shop", 2, CHANGED)]
 
 
+def test_anchors_hold_every_subject(ledger):
+    ledger.run(
+        lambda connection: journal.append(
+            connection, "user/anna", "user.created", actor="otto", now=NOW, data={"roles": ["admin"]}
+        )
+    )
+    assert cast(ledger, NOW + 1) == 1
+    sql(ledger, "DELETE FROM event WHERE subject = 'user/anna'")
+
+    assert flaws(ledger) == [("user/anna", 1, ANCHORED)]
+
+
 def test_a_story_is_told_in_order_and_the_newest_come_first(ledger, refund):
     ledger.run(
         lambda connection: journal.append(

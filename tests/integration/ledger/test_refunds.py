@@ -1,8 +1,8 @@
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from sqlalchemy.exc import IntegrityError
 
 from domain.decision import Cause

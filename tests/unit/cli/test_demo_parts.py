@@ -1,6 +1,7 @@
 from collections import Counter
 from dataclasses import replace
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -94,7 +95,7 @@ def test_what_is_not_in_order_breaks_the_proof(change, claim):
 
 def test_a_movement_is_known_by_any_handle_that_was_used_and_by_the_providers_id():
     handles = {**EVIDENCE.handles, "rf_1": frozenset({"h-1", "h-renewed"})}
-    by_id = replace(REFUNDS[0], provider_refund_id="x-7")
+    by_id = msgspec.structs.replace(REFUNDS[0], provider_refund_id="x-7")
 
     assert broken(replace(EVIDENCE, handles=handles, movements=[movement(1, handle="h-renewed")])) == []
     found = replace(EVIDENCE, refunds=(by_id, *REFUNDS[1:]), movements=[movement(1, handle=None, refund_id="x-7")])

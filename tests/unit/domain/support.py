@@ -10,7 +10,7 @@ NOW = 1_700_000_000.0
 
 def a_refund(**changes: Any) -> Refund:
     """A resolved refund of 100 EUR cents, queued at NOW."""
-    values: dict[str, Any] = dict.fromkeys(Refund.__dataclass_fields__)
+    values: dict[str, Any] = dict.fromkeys(Refund.__struct_fields__)
     values |= {
         "id": "rf_1",
         "account": "shop",

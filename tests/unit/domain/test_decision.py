@@ -1,10 +1,9 @@
 """Every answer for every state, written out; then the rules that no combination may break."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from domain.decision import Call, Case, Cause, Decision, Failure, Step, decide, plan_recovery
 from domain.outcome import (
@@ -475,7 +474,7 @@ LONG_AGO = {"since": NOW - POLICY.recovery_horizon}
         (NO_DEDUPLICATION, {"absent": True}, (Step.REVIEW, Cause.CANNOT_REPEAT)),
         (BLIND, {}, (Step.REPLAY, None)),
         (BLIND, {"replay_until": NOW}, (Step.REVIEW, Cause.HANDLE_EXPIRED)),
-        (replace(BLIND, max_replays=1), {"replays": 1}, (Step.REPLAY, None)),
+        (Policy(can_lookup=False, max_replays=1), {"replays": 1}, (Step.REPLAY, None)),
         (UNRECOVERABLE, {}, (Step.REVIEW, Cause.CANNOT_REPEAT)),
     ],
 )

@@ -1,6 +1,5 @@
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from domain.decision import Cause, Decision, Failure
 from domain.errors import IllegalMove
@@ -166,7 +165,7 @@ def test_the_rules_read_the_refund_and_not_what_was_no_attempt():
 
 
 def test_what_is_fixed_at_the_door_is_not_written_again():
-    fixed = set(Refund.__dataclass_fields__) - set(MUTABLE)
+    fixed = set(Refund.__struct_fields__) - set(MUTABLE)
 
     assert fixed == {
         *("id", "account", "provider", "reference", "order_id", "job", "personal", "traceparent", "created_at"),

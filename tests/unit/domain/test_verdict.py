@@ -1,7 +1,6 @@
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
+from msgspec.structs import replace
 
 from domain.decision import Case, Cause
 from domain.policy import Policy, Recovery, absence_counts_from
