@@ -151,6 +151,18 @@ MUTABLE = (
 )
 
 
+def leased(refund: Refund, worker: str, until: float, *, holds: bool) -> Refund:
+    """The refund in the hands of `worker` until its lease ends; who had it before has lost it."""
+    return replace(
+        refund,
+        due_at=until,
+        leased_by=worker,
+        fence=refund.fence + 1,
+        lost_leases=refund.lost_leases + (refund.leased_by is not None),
+        holds=refund.holds or holds,
+    )
+
+
 def moved(refund: Refund, state: State, now: float, **changes: Any) -> Refund:
     """The refund in `state` at `now`: the one way in which a state changes. The lease ends with it."""
     advance(refund.state, state) if state is not refund.state else None

@@ -18,11 +18,11 @@ from domain.refund import Refund
 from engine.account import Account
 from engine.ask import ping
 from engine.bootstrap import Engine
-from engine.steps import Steps
+from engine.steps import Begun, Steps
 from engine.writer import Writer
 from ledger import refunds
 from ledger.accounts import switch
-from ledger.refunds import Frozen
+from ledger.refunds import Change, Frozen
 from providers.base import Health
 from providers.transport import Network
 from signals.limits import Admission, Breaker
@@ -36,6 +36,8 @@ WINDOW = 256
 # Claimed at once: small enough that the ledger works for some while others are under way, large enough to cost little.
 BATCH = 96
 FEW = 5
+# What is claimed, the last attempt of what is recovered, the intent of what is sent.
+_Claimed = tuple[Refund, Frozen | None, Begun | None]
 _FAULTS = (NotSentReason.CONNECTION, NotSentReason.ASK_FAILED)
 
 
@@ -106,8 +108,8 @@ class Pump:
             probed = breaker is Breaker.HALF_OPEN and self.lane == "send" and await self._probe()
             if probed and self._monotonic() < until:
                 continue
-            for refund, frozen in claimed:
-                self._start(refund, frozen)
+            for refund, frozen, begun in claimed:
+                self._start(refund, frozen, begun)
             if self._monotonic() >= until:
                 return bool(claimed)
             if claimed:
@@ -144,8 +146,8 @@ class Pump:
         else:
             await asyncio.sleep(LINGER)
 
-    def _start(self, refund: Refund, frozen: Frozen | None) -> None:
-        task = asyncio.get_running_loop().create_task(self.steps.take(self.lane, refund, frozen))
+    def _start(self, refund: Refund, frozen: Frozen | None, begun: Begun | None) -> None:
+        task = asyncio.get_running_loop().create_task(self.steps.take(self.lane, refund, frozen, begun))
         self._flying.add(task)
         task.add_done_callback(self._landed)
 
@@ -192,7 +194,7 @@ class Pump:
 
     # -- claiming ----------------------------------------------------------------------------------------------------
 
-    def _claim(self, room: int, *, hold: bool) -> tuple[list[tuple[Refund, Frozen | None]], Breaker]:
+    def _claim(self, room: int, *, hold: bool) -> tuple[list[_Claimed], Breaker]:
         """Blocking: ask the limits, then claim. Pause and breaker stop first sendings only."""
         engine, account = self.engine, self.account
         if engine.bell is not None:
@@ -227,12 +229,18 @@ class Pump:
 
         return max(admission.granted, few) if closed else few
 
-    def _claim_rows(
-        self, connection: Connection, limit: int, admission: Admission
-    ) -> list[tuple[Refund, Frozen | None]]:
+    def _claim_rows(self, connection: Connection, limit: int, admission: Admission) -> list[_Claimed]:
         now = self.engine.clock()
         if self.lane == "send" and self._switched_off(connection, now):
             return []
+        begun: dict[str, Begun] = {}
+
+        def begin(refund: Refund) -> Change | None:
+            found = self.steps.begin(refund)
+            if found is not None:
+                begun[refund.id] = found
+            return found.intent if found else None
+
         claimed = refunds.claim(
             connection,
             self.lane,
@@ -243,12 +251,13 @@ class Pump:
             worker=self.engine.worker,
             alone=self.account.alone,
             urgent=self.lane == "recover" and admission.breaker is not Breaker.CLOSED,
+            begin=begin if self.lane == "send" else None,
         )
         if self.lane != "recover" or not claimed:
-            return [(refund, None) for refund in claimed]
+            return [(refund, None, begun.get(refund.id)) for refund in claimed]
         frozen = refunds.last_attempts(connection, [refund.id for refund in claimed])
 
-        return [(refund, frozen.get(refund.id)) for refund in claimed]
+        return [(refund, frozen.get(refund.id), None) for refund in claimed]
 
     def _switched_off(self, connection: Connection, now: float) -> bool:
         found = switch(connection, self.account.name)

@@ -50,6 +50,14 @@ class _Sent(Struct, frozen=True):
     answer: httpx.Response | None = None
 
 
+class Begun(Struct, frozen=True):
+    """A sending that stands before its Move: the intent to commit, and how it goes on."""
+
+    intent: Change
+    conversation: Conversation
+    request: httpx.Request
+
+
 class Steps:
     """The steps of one account's refunds on one event loop. `soon(work, *arguments)` runs work after the step."""
 
@@ -74,12 +82,30 @@ class Steps:
         self._heard = heard
         self._soon = soon
 
-    async def take(self, lane: str, refund: Refund, frozen: Frozen | None) -> None:
+    def begin(self, refund: Refund) -> Begun | None:
+        """The first sending of a leased refund, up to its intent, where nothing has to be asked before.
+
+        The intent is committed with the claim: one transaction less than claiming first and freezing then.
+        """
+        if not refund.resolved or refund.lost_leases > self.account.policy.max_lost_leases:
+            return None
+        conversation = self._refund_conversation(refund, None)
+        try:
+            step = next(conversation)
+        except Exception:  # noqa: BLE001 - it fails again in its own step, where that is dealt with
+            return None
+        if not isinstance(step, Move):
+            conversation.close()
+            return None
+
+        return Begun(self._intent(refund, step, None), conversation, step.request)
+
+    async def take(self, lane: str, refund: Refund, frozen: Frozen | None, begun: Begun | None = None) -> None:
         """Do what is due. Never raises for one refund's trouble: its lease runs out and recovery takes over."""
         try:
             match lane:
                 case "send":
-                    await self._send(refund)
+                    await self._send(refund, begun)
                 case "recover":
                     await self._recover(refund, frozen)
                 case _:
@@ -92,7 +118,11 @@ class Steps:
             # A refund that does this again and again ends in review.
             log.exception("step.failed", refund_id=refund.id, account=refund.account, lane=lane)
 
-    async def _send(self, refund: Refund) -> None:
+    async def _send(self, refund: Refund, begun: Begun | None) -> None:
+        if begun is not None:
+            sent, outcome = await self._converse(refund, begun.conversation, begun=begun)
+            await self._record(sent, outcome, Call.MOVE, earlier_ambiguous=refund.ambiguous)
+            return
         if refund.lost_leases > self.account.policy.max_lost_leases:
             await self._give_to_review(refund, Cause.LEASES_LOST)
             return
@@ -206,13 +236,22 @@ class Steps:
         frozen: Frozen | None = None,
         *,
         may_move: bool = False,
+        begun: Begun | None = None,
     ) -> tuple[_Sent, Outcome]:
         """Run a conversation to its end. A `frozen` request takes the place of the Move, byte for byte.
 
-        Whatever an adapter yields, at most one request that moves money is sent, and none by a question.
+        Whatever an adapter yields, at most one request that moves money is sent, and none by a question. What is
+        `begun` has its intent committed, and goes on with its Move.
         """
         sent = _Sent(refund)
         response: httpx.Response | None = None
+        if begun is not None:
+            sent = _Sent(refund, refund.attempts)
+            answer = await self._send_move(sent, begun.request, None)
+            if not isinstance(answer, httpx.Response):
+                conversation.close()
+                return sent, answer
+            sent, response = replace(sent, answer=answer), answer
         while True:
             try:
                 step = next(conversation) if response is None else conversation.send(response)
@@ -237,7 +276,15 @@ class Steps:
             response = answer
 
     async def _freeze(self, refund: Refund, move: Move, frozen: Frozen | None) -> _Sent:
-        """Commit the intent: attempt number, handle, and the very bytes, before a socket opens."""
+        """Commit the intent before a socket opens."""
+        won = await self._execute(self._intent(refund, move, frozen))
+        if won is None:
+            raise LeaseLost
+
+        return _Sent(refunds.after(won), won.after.attempts)
+
+    def _intent(self, refund: Refund, move: Move, frozen: Frozen | None) -> Change:
+        """What is about to be sent: attempt number, handle, and the very bytes."""
         now = self.engine.clock()
         policy = self.account.policy
         no = refund.attempts + 1
@@ -260,9 +307,8 @@ class Steps:
         start = self._attempt(no, refund, move, frozen, until, now)
         kind = "refund.replayed" if replay else "refund.sending"
         data = {"attempt": no, "handle": start.handle, "request": start.body_hash}
-        refund = await self._change(refund, after, kind, data, start=start)
 
-        return _Sent(refund, no)
+        return Change(before=refund, after=after, type=kind, actor=self.engine.worker, data=data, start=start)
 
     def _attempt(
         self, no: int, refund: Refund, move: Move, frozen: Frozen | None, until: float | None, now: float
@@ -397,12 +443,9 @@ class Steps:
         kind: str,
         data: dict[str, Any],
         *,
-        start: AttemptStart | None = None,
         end: AttemptEnd | None = None,
     ) -> Refund:
-        change = Change(
-            before=before, after=after, type=kind, actor=self.engine.worker, data=data, start=start, end=end
-        )
+        change = Change(before=before, after=after, type=kind, actor=self.engine.worker, data=data, end=end)
         won = await self._execute(change)
         if won is None:
             raise LeaseLost

@@ -1,17 +1,17 @@
 """Refund rows: claimed, changed under guard, with their attempts, events, money and outbox in one transaction."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
-from sqlalchemy import BigInteger, Connection, FromClause, Integer, Text, Update, and_, or_, select, text, update
+from sqlalchemy import BigInteger, Connection, FromClause, Integer, Text, Update, and_, func, or_, select, text, update
 
 from domain.decision import Cause
 from domain.job import canonical
 from domain.outcome import DeclineClass
-from domain.refund import MUTABLE, Refund
+from domain.refund import MUTABLE, Refund, leased
 from domain.state import Hold, State
 from ledger.models import attempt, event, lane_predicate, outbox, payment, refund
 from ledger.session import OverRows, insert_rows, update_rows
@@ -19,7 +19,7 @@ from ledger.session import OverRows, insert_rows, update_rows
 COLUMNS = tuple(refund.c[name] for name in Refund.__struct_fields__)
 # A look-up costs a tenth of what `State(word)` does.
 _STATES = {str(state): state for state in State}
-_LIST = ", ".join(column.name for column in COLUMNS)
+_LIST = ", ".join(f"r.{column.name}" for column in COLUMNS)
 
 
 class AttemptStart(Struct, frozen=True, kw_only=True, gc=False):
@@ -97,26 +97,20 @@ _FREE = """
 """
 
 
-def _claim_statement(lane: str, *, sqlite: bool, urgent: bool = False) -> str:
-    """Claiming is one statement. Its cost does not grow with the table: only the due end of one index is read."""
+def _due_statement(lane: str, *, sqlite: bool, urgent: bool = False) -> str:
+    """What a claim takes. Its cost does not grow with the table: only the due end of one index is read."""
     free = _FREE.format(probe="" if sqlite else "OFFSET 0") if lane == "send" else ""
     order = "r.replay_until NULLS LAST, r.due_at" if urgent else "r.due_at"
-    chosen = (
-        f"SELECT r.id FROM refund r WHERE r.account = :account AND {lane_predicate(lane)} AND r.due_at <= :now"
-        f"{free} ORDER BY {order} LIMIT :limit"
-    )
-    among = f"IN ({chosen})" if sqlite else f"= ANY(ARRAY({chosen} FOR UPDATE OF r SKIP LOCKED))"
-    holds = "holds OR :alone OR NOT resolved" if lane == "send" else "holds"
+    lock = "" if sqlite else " FOR UPDATE OF r SKIP LOCKED"
 
     return (
-        "UPDATE refund SET due_at = :until, leased_by = :worker, fence = fence + 1, "
-        "lost_leases = lost_leases + CASE WHEN leased_by IS NULL THEN 0 ELSE 1 END, "
-        f"holds = {holds} WHERE id {among} RETURNING {_LIST}"
+        f"SELECT {_LIST} FROM refund r WHERE r.account = :account AND {lane_predicate(lane)} AND r.due_at <= :now"
+        f"{free} ORDER BY {order} LIMIT :limit{lock}"
     )
 
 
-_CLAIMS = {
-    (lane, sqlite, urgent): text(_claim_statement(lane, sqlite=sqlite, urgent=urgent)).columns(*COLUMNS)
+_DUE = {
+    (lane, sqlite, urgent): text(_due_statement(lane, sqlite=sqlite, urgent=urgent)).columns(*COLUMNS)
     for lane in ("send", "recover", "poll")
     for sqlite in (True, False)
     for urgent in (True, False)
@@ -134,19 +128,27 @@ def claim(
     worker: str,
     alone: bool,
     urgent: bool = False,
+    begin: Callable[[Refund], Change | None] | None = None,
 ) -> list[Refund]:
     """Lease up to `limit` due rows of a lane until `until`; two claims never get the same row.
 
-    `alone`: the account's provider takes one refund per payment at a time. `urgent`: few can be claimed, so those whose
-    handle can be replayed only for a little while yet come first; that reads all that is due.
+    The rows are locked, and what becomes of them is written in the same transaction: the lease, or with it the first
+    step that `begin` makes of a leased refund. `alone`: the account's provider takes one refund per payment at a time.
+    `urgent`: few can be claimed, so those whose handle can be replayed only for a little while yet come first; that
+    reads all that is due.
     """
-    sqlite = connection.dialect.name == "sqlite"
-    parameters: dict[str, Any] = {"account": account, "now": now, "limit": limit, "until": until, "worker": worker}
+    parameters: dict[str, Any] = {"account": account, "now": now, "limit": limit}
     if lane == "send":
         parameters["alone"] = alone
-    claimed = connection.execute(_CLAIMS[lane, sqlite, urgent], parameters)
+    due = connection.execute(_DUE[lane, connection.dialect.name == "sqlite", urgent], parameters)
+    changes = []
+    for found in sorted(map(load, due), key=lambda each: each.id):
+        mine = leased(found, worker, until, holds=lane == "send" and (alone or not found.resolved))
+        begun = begin(mine) if begin is not None else None
+        change = begun or Change(before=found, after=mine, type=None, actor=worker)
+        changes.append(replace(change, before=found))
 
-    return sorted(map(load, claimed), key=lambda each: each.id)
+    return [after(change) for change in apply(connection, changes)]
 
 
 def chained(head: str, subject: str, seq: int, kind: str, at: float, actor: str, data: str) -> str:
@@ -158,6 +160,7 @@ _TYPES: dict[str, Any] = {
     "id": Text(),
     "expected_version": Integer(),
     "expected_fence": Integer(),
+    "next_fence": Integer(),
     "next_version": Integer(),
     "chain": Text(),
     **{name: refund.c[name].type for name in MUTABLE},
@@ -172,7 +175,9 @@ def apply(connection: Connection, changes: Sequence[Change]) -> list[Change]:
     won: list[Change] = []
     while changes:
         # A step whose lease ran out and its successor may meet in one batch: each is measured by its own guard.
-        once = {change.before.id: change for change in reversed(changes)}
+        once: dict[str, Change] = {}
+        for change in changes:
+            once.setdefault(change.before.id, change)
         won += _apply_distinct(connection, list(once.values()))
         changes = [change for change in changes if once[change.before.id] is not change]
 
@@ -227,6 +232,7 @@ def _update(connection: Connection, staged: Sequence[tuple[Change, Mapping[str, 
             "id": change.before.id,
             "expected_version": change.before.version,
             "expected_fence": change.before.fence if change.fenced else None,
+            "next_fence": change.after.fence if change.fenced else None,
             "next_version": change.before.version + (row is not None),
             "chain": change.before.chain if row is None else row["hash"],
             **{name: getattr(change.after, name) for name in MUTABLE},
@@ -242,6 +248,8 @@ def _guarded(values: FromClause) -> Update:
         update(refund)
         .values({name: values.c[name] for name in MUTABLE})
         .values(version=values.c.next_version, chain=values.c.chain)
+        # A person's change leaves the lease's number as it is, whoever claims the row meanwhile.
+        .values(fence=func.coalesce(values.c.next_fence, refund.c.fence))
         .where(
             refund.c.id == values.c.id,
             refund.c.version == values.c.expected_version,
@@ -258,7 +266,7 @@ def _insert_attempts(connection: Connection, changes: Sequence[Change]) -> None:
     started = [
         {
             "refund_id": change.before.id,
-            "fence": change.before.fence,
+            "fence": change.after.fence,
             **{name: getattr(change.start, name) for name in AttemptStart.__struct_fields__},
         }
         for change in changes

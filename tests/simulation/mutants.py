@@ -199,11 +199,11 @@ def holder_waits() -> AbstractContextManager[Any]:
     assert old != refunds._FREE
     with patch.object(refunds, "_FREE", old):
         claims = {
-            key: text(refunds._claim_statement(key[0], sqlite=key[1], urgent=key[2])).columns(*refunds.COLUMNS)
-            for key in refunds._CLAIMS
+            key: text(refunds._due_statement(key[0], sqlite=key[1], urgent=key[2])).columns(*refunds.COLUMNS)
+            for key in refunds._DUE
         }
 
-    return patch.dict(refunds._CLAIMS, claims)
+    return patch.dict(refunds._DUE, claims)
 
 
 def batch_mixes() -> AbstractContextManager[Any]:

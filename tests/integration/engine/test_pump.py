@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from sqlalchemy import text
 
 from domain.decision import Cause
+from domain.errors import Conflict
 from domain.outcome import Declined, Facts, NotSent, NotSentReason, Pending, Succeeded
 from domain.state import State
 from engine import operate, review
@@ -149,17 +150,18 @@ def test_a_worker_that_died_after_its_intent_makes_the_refund_unknown_and_anothe
     assert bench.network.sent[0].content == bench.network.sent[1].content
 
 
-def test_a_worker_that_wakes_up_after_its_lease_sends_nothing(bench):
+@pytest.mark.parametrize("with_the_claim", [True, False])
+def test_a_worker_that_wakes_up_after_its_lease_sends_nothing(bench, with_the_claim):
     refund = bench.refund()
     pump = bench.pump("send")
-    original = pump.steps._freeze
+    original = pump.steps._send_move
+    pump.steps.begin = pump.steps.begin if with_the_claim else lambda _refund: None
 
     async def slept(*arguments):
-        sent = await original(*arguments)
         bench.wait(10_000)
-        return sent
+        return await original(*arguments)
 
-    pump.steps._freeze = slept
+    pump.steps._send_move = slept
 
     async def run():
         await pump.turn()
@@ -279,11 +281,12 @@ def test_a_note_written_during_the_call_does_not_lose_the_answer(bench, system):
 def test_a_cancelled_refund_is_not_sent_by_a_worker_that_had_claimed_it(bench, system):
     refund = bench.refund()
     pump = bench.pump("send")
+    pump.steps.begin = lambda _refund: None
     original = pump.steps._send
 
-    async def cancelled_first(claimed):
+    async def cancelled_first(claimed, begun):
         review.cancel(bench.engine, system, claimed.id, reason="changed my mind")
-        await original(claimed)
+        await original(claimed, begun)
 
     pump.steps._send = cancelled_first
 
@@ -295,6 +298,29 @@ def test_a_cancelled_refund_is_not_sent_by_a_worker_that_had_claimed_it(bench, s
 
     assert bench.network.sent == []
     assert bench.read(refund.id).state is State.CANCELLED
+
+
+def test_a_refund_whose_intent_is_written_cannot_be_cancelled(bench, system):
+    refund = bench.refund()
+    pump = bench.pump("send")
+    original = pump.steps._send
+
+    async def too_late(claimed, begun):
+        assert begun is not None
+        with pytest.raises(Conflict, match="the refund is sending"):
+            review.cancel(bench.engine, system, claimed.id, reason="changed my mind")
+        await original(claimed, begun)
+
+    pump.steps._send = too_late
+
+    async def run():
+        await pump.turn()
+        await pump.stop(5)
+
+    asyncio.run(run())
+
+    assert len(bench.network.sent) == 1
+    assert bench.read(refund.id).state is State.PENDING
 
 
 def test_late_evidence_about_a_given_up_handle_brings_a_person_and_stops_the_new_one(bench, system):
