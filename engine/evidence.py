@@ -135,10 +135,10 @@ def bring_evidence(
                 fenced=False,
             )
         )
-        won = bool(refunds.apply(connection, [replace(change, end=end)]))
-        if won and decision is not None:
-            announce(change.after, decision)
-        return won and change.after.state is not refund.state
+        (stands,) = refunds.apply(connection, [replace(change, end=end)])
+        if stands is not None and decision is not None:
+            announce(stands, decision)
+        return stands is not None and stands.state is not refund.state
 
     return engine.ledger.run(work)
 

@@ -82,8 +82,8 @@ def _book(engine: Engine, refund: Refund, facts: PaymentFacts) -> Resolved:
             return Resolved(None, _obstacle(*result))
         data = {"payment": payment_ref, "amount": result.amount, "captured": facts.captured}
         change = Change(before=refund, after=result, type="refund.resolved", actor=engine.worker, data=data)
-        won = refunds.apply(connection, [change])
-        return Resolved(refunds.after(change) if won else None)
+        (stands,) = refunds.apply(connection, [change])
+        return Resolved(stands)
 
     try:
         return engine.ledger.run(work)

@@ -458,8 +458,9 @@ def _apply(
     connection: Connection, before: Refund, after: Refund, kind: str, actor: Actor, data: Mapping[str, Any]
 ) -> Refund:
     change = Change(before=before, after=after, type=kind, actor=actor.name, data=data, fenced=False)
-    if not refunds.apply(connection, [change]):
+    (stands,) = refunds.apply(connection, [change])
+    if stands is None:
         raise Conflict("state-conflict", "somebody else changed this refund at the same moment; look again")
     log.info(kind, refund_id=before.id, account=before.account, actor=actor.name)
 
-    return refunds.after(change)
+    return stands

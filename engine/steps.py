@@ -277,11 +277,11 @@ class Steps:
 
     async def _freeze(self, refund: Refund, move: Move, frozen: Frozen | None) -> _Sent:
         """Commit the intent before a socket opens."""
-        won = await self._execute(self._intent(refund, move, frozen))
-        if won is None:
+        stands = await self._execute(self._intent(refund, move, frozen))
+        if stands is None:
             raise LeaseLost
 
-        return _Sent(refunds.after(won), won.after.attempts)
+        return _Sent(stands, stands.attempts)
 
     def _intent(self, refund: Refund, move: Move, frozen: Frozen | None) -> Change:
         """What is about to be sent: attempt number, handle, and the very bytes."""
@@ -391,7 +391,7 @@ class Steps:
         if retried:
             change = replace(change, after=replace(change.after, holds=False))
         try:
-            won = await self._execute(change)
+            stands = await self._execute(change)
         except IntegrityError:
             if retried:
                 raise
@@ -399,10 +399,10 @@ class Steps:
             claimed = Unknown(reason="the provider's refund id belongs to another refund", contradiction=True)
             await self._record(sent, claimed, call, earlier_ambiguous=True, matches=matches, retried=True)
             return
-        if won is None:
+        if stands is None:
             await self._blocking(bring_evidence, self.engine, self.account, refund, outcome, end=end)
             return
-        self._after(won.after, decision)
+        self._after(stands, decision)
 
     def _end(self, no: int, answer: httpx.Response | None, outcome: Outcome, now: float) -> AttemptEnd:
         return AttemptEnd(
@@ -446,22 +446,26 @@ class Steps:
         end: AttemptEnd | None = None,
     ) -> Refund:
         change = Change(before=before, after=after, type=kind, actor=self.engine.worker, data=data, end=end)
-        won = await self._execute(change)
-        if won is None:
+        stands = await self._execute(change)
+        if stands is None:
             raise LeaseLost
 
-        return refunds.after(won)
+        return stands
 
-    async def _execute(self, change: Change) -> Change | None:
-        """The change that won. A note that somebody wrote meanwhile is no reason to lose a step, or an answer."""
-        if await _answered(self._writer.execute(change)):
-            return change
+    async def _execute(self, change: Change) -> Refund | None:
+        """The refund after the change. A note that somebody wrote meanwhile is no reason to lose a step, or an answer.
+
+        None: the lease is lost, or somebody has moved the refund.
+        """
+        stands = await _answered(self._writer.execute(change))
+        if stands is not None:
+            return stands
         fresh = await self._blocking(self._reload, change.before.id)
         if fresh is None or not _only_noted(change.before, fresh):
             return None
         again = replace(change, before=fresh, after=replace(change.after, assignee=fresh.assignee))
 
-        return again if await _answered(self._writer.execute(again)) else None
+        return await _answered(self._writer.execute(again))
 
     def _reload(self, refund_id: str) -> Refund | None:
         with self.engine.ledger.read() as connection:
@@ -481,7 +485,7 @@ def _only_noted(before: Refund, fresh: Refund) -> bool:
     return plain == before
 
 
-async def _answered(answer: Answer) -> bool:
+async def _answered(answer: Answer) -> Refund | None:
     return await answer if isinstance(answer, asyncio.Future) else answer.result()
 
 

@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from domain.refund import Refund
 from ledger.refunds import Change, apply
 from ledger.session import Ledger
 
@@ -26,33 +27,32 @@ PATIENCE = 30.0
 
 
 #: Of the running loop, or one that is already done.
-Answer = asyncio.Future[bool] | Future[bool]
+Answer = asyncio.Future[Refund | None] | Future[Refund | None]
+Result = Refund | None | Exception
 
 
 class Writer(Protocol):
-    """Carries out changes; each future tells whether its refund still stood as expected."""
+    """Carries out changes; each future tells how its refund stands now, or None: it did not stand as expected."""
 
     def execute(self, change: Change) -> Answer:
         """Queue one change. The future raises when the ledger stayed away."""
 
 
-def write(ledger: Ledger, changes: Sequence[Change]) -> list[bool | Exception]:
+def write(ledger: Ledger, changes: Sequence[Change]) -> list[Result]:
     """All changes in one transaction; if one of them breaks a rule of the database, each in its own."""
     try:
-        won = {id(change) for change in ledger.run(lambda connection: apply(connection, changes))}
+        return [*ledger.run(lambda connection: apply(connection, changes))]
     except (IntegrityError, DataError) as error:
         if len(changes) == 1:
             return [error]
         return [result for change in changes for result in write(ledger, [change])]
-
-    return [id(change) in won for change in changes]
 
 
 @dataclass(frozen=True, slots=True)
 class _Queued:
     change: Change
     loop: asyncio.AbstractEventLoop
-    future: "asyncio.Future[bool]"
+    future: "asyncio.Future[Refund | None]"
 
 
 class GroupWriter:
@@ -69,7 +69,7 @@ class GroupWriter:
     def execute(self, change: Change) -> Answer:
         """See `Writer`. Called on the loop that waits for the answer."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[bool] = loop.create_future()
+        future: asyncio.Future[Refund | None] = loop.create_future()
         self._queue.put(_Queued(change, loop, future))
 
         return future
@@ -112,7 +112,7 @@ class GroupWriter:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(_settle, [answer for answer in answers if answer[0].loop is loop])
 
-    def _patiently(self, changes: Sequence[Change]) -> list[bool | Exception]:
+    def _patiently(self, changes: Sequence[Change]) -> list[Result]:
         """A restarting database is waited for: what was answered must not be forgotten because of it."""
         until = time.monotonic() + PATIENCE
         while True:
@@ -129,7 +129,7 @@ class GroupWriter:
                 return [result for change in changes for result in self._patiently([change])]
 
 
-def _settle(answers: Sequence[tuple[_Queued, bool | Exception]]) -> None:
+def _settle(answers: Sequence[tuple[_Queued, Result]]) -> None:
     for queued, result in answers:
         if queued.future.done():
             continue

@@ -148,7 +148,7 @@ def claim(
         change = begun or Change(before=found, after=mine, type=None, actor=worker)
         changes.append(replace(change, before=found))
 
-    return [after(change) for change in apply(connection, changes)]
+    return [refund for refund in apply(connection, changes) if refund is not None]
 
 
 def chained(head: str, subject: str, seq: int, kind: str, at: float, actor: str, data: str) -> str:
@@ -167,24 +167,25 @@ _TYPES: dict[str, Any] = {
 }
 
 
-def apply(connection: Connection, changes: Sequence[Change]) -> list[Change]:
-    """Carry out each change whose refund still stands as expected; answers those that won.
+def apply(connection: Connection, changes: Sequence[Change]) -> list[Refund | None]:
+    """Carry out each change whose refund still stands as expected: how it stands now, or None where it did not.
 
     State, attempt, event, money and outbox are one transaction: there is no half of a step.
     """
-    won: list[Change] = []
-    while changes:
+    stands: dict[int, Refund] = {}
+    left = list(changes)
+    while left:
         # A step whose lease ran out and its successor may meet in one batch: each is measured by its own guard.
         once: dict[str, Change] = {}
-        for change in changes:
+        for change in left:
             once.setdefault(change.before.id, change)
-        won += _apply_distinct(connection, list(once.values()))
-        changes = [change for change in changes if once[change.before.id] is not change]
+        stands |= _apply_distinct(connection, list(once.values()))
+        left = [change for change in left if once[change.before.id] is not change]
 
-    return won
+    return [stands.get(id(change)) for change in changes]
 
 
-def _apply_distinct(connection: Connection, changes: Sequence[Change]) -> list[Change]:
+def _apply_distinct(connection: Connection, changes: Sequence[Change]) -> dict[int, Refund]:
     staged = [(change, _event_row(change)) for change in changes]
     found = _update(connection, staged)
     won = [(change, row) for change, row in staged if change.before.id in found]
@@ -194,16 +195,11 @@ def _apply_distinct(connection: Connection, changes: Sequence[Change]) -> list[C
     _move_money(connection, kept)
     _announce(connection, kept)
 
-    return kept
+    return {id(change): _standing(change, row) for change, row in won}
 
 
-def after(change: Change) -> Refund:
-    """The refund as it stands once `change` has won."""
-    row = _event_row(change)
-    if row is None:
-        return change.after
-
-    return replace(change.after, version=change.before.version + 1, chain=row["hash"])
+def _standing(change: Change, row: Mapping[str, Any] | None) -> Refund:
+    return change.after if row is None else replace(change.after, version=row["seq"], chain=row["hash"])
 
 
 def _event_row(change: Change) -> dict[str, Any] | None:

@@ -77,6 +77,14 @@ class Ledger:
         self.engine.dispose()
 
 
+# Every write finds its rows by an index, whatever the planner believes of the table's size; so the plan is always the
+# same, and making it once is enough. Planning anew took a third of what PostgreSQL spent on a batch.
+_WRITING = (
+    "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; "
+    "SET LOCAL plan_cache_mode = force_generic_plan"
+)
+
+
 def _postgresql(url: str, pool_size: int) -> Engine:
     engine = create_engine(
         url,
@@ -93,6 +101,11 @@ def _postgresql(url: str, pool_size: int) -> Engine:
         connection.autocommit = True
         connection.execute("SET plan_cache_mode = force_custom_plan")
         connection.autocommit = False
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        if not connection.get_execution_options().get("refundry_read"):
+            connection.exec_driver_sql(_WRITING)
 
     return engine
 

@@ -22,7 +22,7 @@ import engine.writer
 from domain import money, state
 from domain.decision import Decision
 from domain.outcome import Absent, Declined, NotSent, NotSentReason, Outcome, Pending, Succeeded, Unknown
-from domain.refund import MUTABLE
+from domain.refund import MUTABLE, Refund
 from domain.state import Hold, State
 from engine.steps import Steps
 from ledger import intake, refunds
@@ -209,9 +209,9 @@ def holder_waits() -> AbstractContextManager[Any]:
 def batch_mixes() -> AbstractContextManager[Any]:
     """In one batch, a step that lost its lease wins with the step that took it over."""
 
-    def mixed(connection: Connection, changes: Sequence[Change]) -> list[Change]:
-        won = {change.before.id for change in refunds._apply_distinct(connection, changes)}
-        return [change for change in changes if change.before.id in won]
+    def mixed(connection: Connection, changes: Sequence[Change]) -> list[Refund | None]:
+        stands = refunds._apply_distinct(connection, changes)
+        return [stands.get(id(change)) for change in changes]
 
     return patch.object(engine.writer, "apply", mixed)
 

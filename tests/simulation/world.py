@@ -14,10 +14,11 @@ import httpx
 import redis
 
 from domain.errors import RefundError
+from domain.refund import Refund
 from engine.account import Account
 from engine.bootstrap import Engine, bootstrap
 from engine.pump import Pump
-from engine.writer import AWAY, PATIENCE, write
+from engine.writer import AWAY, PATIENCE, Result, write
 from ledger.refunds import Change
 from sandbox.accounts import credentials
 from sandbox.core import Received
@@ -161,13 +162,13 @@ class SimWriter:
 
     def __init__(self, process: "Process") -> None:
         self._process = process
-        self._queue: list[tuple[Change, asyncio.Future[bool]]] = []
+        self._queue: list[tuple[Change, asyncio.Future[Refund | None]]] = []
         self._task: asyncio.Task[None] | None = None
 
-    def execute(self, change: Change) -> "asyncio.Future[bool]":
+    def execute(self, change: Change) -> "asyncio.Future[Refund | None]":
         """See `Writer`."""
         self._process.living()
-        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Refund | None] = asyncio.get_running_loop().create_future()
         self._queue.append((change, future))
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._work())
@@ -189,7 +190,7 @@ class SimWriter:
                 else:
                     future.set_result(result)
 
-    async def _patiently(self, changes: list[Change]) -> list[bool | Exception]:
+    async def _patiently(self, changes: list[Change]) -> list[Result]:
         loop = asyncio.get_running_loop()
         until = loop.time() + PATIENCE
         while True:

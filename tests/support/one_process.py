@@ -39,8 +39,8 @@ class InlineWriter:
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
 
-    def execute(self, change: Change) -> "Future[bool]":
-        future: Future[bool] = Future()
+    def execute(self, change: Change) -> "Future[Refund | None]":
+        future: Future[Refund | None] = Future()
         [result] = write(self.ledger, [change])
         if isinstance(result, Exception):
             future.set_exception(result)

@@ -176,7 +176,12 @@ def step(refund: Refund, state: State, *, at: float = NOW, fenced: bool = True, 
 
 def apply(ledger: Ledger, *changes: Change) -> set[str]:
     """Carry them out in one transaction; the ids that won."""
-    return {change.before.id for change in ledger.run(lambda connection: refunds.apply(connection, changes))}
+    return {stands.id for stands in results(ledger, *changes) if stands is not None}
+
+
+def results(ledger: Ledger, *changes: Change) -> list[Refund | None]:
+    """Carry them out in one transaction; how each refund stands."""
+    return ledger.run(lambda connection: refunds.apply(connection, changes))
 
 
 def walk(ledger: Ledger, refund: Refund, *states: State, **changes: Any) -> Refund:
