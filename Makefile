@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 LOCKS  := requirements/run.txt requirements/dev.txt
-UNIT   := $(filter-out tests/integration tests/e2e tests/chaos tests/support tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
+UNIT   := $(filter-out tests/integration tests/e2e tests/support tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 SERVERS := $(wildcard tests/integration tests/e2e)
 ARGS   ?=
 
@@ -49,8 +49,8 @@ simulate: setup ## Run the simulation in virtual time, the invariants checked af
 mutants: setup ## Break the rules one by one and see that a test notices each
 	$(BIN)/python -m tests.simulation.mutants $(ARGS)
 
-chaos: setup ## Kill, freeze and cut off real processes while refunds run
-	$(BIN)/python -m pytest tests/e2e/test_crashes.py $(ARGS)
+chaos: setup ## Kill, freeze, cut off and fill up real processes and servers while refunds run
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 docs: setup ## Hold the pages of docs/ against the code
 	$(BIN)/python -m pytest tests/unit/domain/test_state_page.py $(ARGS)

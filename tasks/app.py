@@ -10,7 +10,9 @@ from config.logging import configure as configure_logging
 from config.settings import Settings
 from engine.account import Account
 from engine.bootstrap import build_accounts
+from tasks.broker import install
 
+install()
 app = Celery("refundry", include=["tasks.jobs"])
 app.set_default()
 

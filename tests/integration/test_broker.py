@@ -1,0 +1,74 @@
+"""The transport under Celery's consumer, on a real Redis that dies or is full."""
+
+import pytest
+import redis
+from kombu import Connection
+from kombu.transport import redis as kombu_redis
+
+from tasks.app import app
+from tasks.broker import Transport
+from tests.support.servers import RedisServer
+
+
+@pytest.fixture
+def server(tmp_path):
+    started = RedisServer(tmp_path)
+    started.start()
+    yield started
+    started.process.remove()
+
+
+@pytest.fixture
+def connection(server):
+    with Connection(server.url, transport_options={"socket_connect_timeout": 1}) as opened:
+        yield opened
+
+
+def taken(connection):
+    """A message of a window of one, on its way."""
+    queue = connection.SimpleQueue("work")
+    queue.consumer.qos(prefetch_count=1)
+    queue.put({})
+
+    return queue.get(timeout=5)
+
+
+def test_every_redis_url_of_the_app_uses_it(server):
+    with app.connection_for_read(server.url) as connection:
+        assert isinstance(connection.transport, Transport)
+
+
+@pytest.mark.parametrize("end", ["ack", "reject", "requeue"])
+def test_a_message_that_redis_does_not_hear_of_gives_its_place_back(server, connection, end):
+    message = taken(connection)
+    window = message.channel.qos
+    assert not window.can_consume()
+    server.kill()
+
+    with pytest.raises(redis.ConnectionError):
+        getattr(message, end)()
+
+    assert window.can_consume()
+
+
+def test_kombu_alone_keeps_the_place_for_ever(server, connection, monkeypatch):
+    """What `tasks.broker` is there for: once this fails, it can go."""
+    monkeypatch.setattr(Transport, "Channel", kombu_redis.Channel)
+    message = taken(connection)
+    server.kill()
+
+    with pytest.raises(redis.ConnectionError):
+        message.ack()
+
+    assert not message.channel.qos.can_consume()
+
+
+def test_a_redis_that_is_full_is_away_and_no_defect(server, connection):
+    message = taken(connection)
+    with server.client() as client:
+        client.config_set("maxmemory", "1")
+
+    with pytest.raises(connection.connection_errors) as caught:
+        message.ack()
+
+    assert isinstance(caught.value, redis.exceptions.OutOfMemoryError)
