@@ -19,7 +19,7 @@ NOISE = 0.1
 
 def measure(*, quick: bool) -> list[Row]:
     """The row."""
-    jobs, rounds = (1500, 1) if quick else (4000, 3)
+    jobs, rounds = (2000, 1) if quick else (8000, 3)
     alone: list[float] = []
     beside: list[float] = []
     for _ in range(rounds):
