@@ -8,6 +8,7 @@ LOCKS  := requirements/run.txt requirements/dev.txt
 UNIT   := $(filter-out tests/integration tests/e2e tests/support tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 SERVERS := $(wildcard tests/integration tests/e2e)
 ARGS   ?=
+SEEDS  ?= 1000
 
 .DEFAULT_GOAL := help
 .PHONY: help setup up demo test check bench simulate mutants chaos docs clean lock
@@ -43,8 +44,8 @@ check: setup ## Lint, formatting, types and the layers of the architecture
 bench: setup ## Measure throughput, latency and cost per refund
 	$(BIN)/python -m benchmarks $(ARGS)
 
-simulate: setup ## Run the simulation in virtual time, the invariants checked after every step
-	$(BIN)/python -m tests.simulation $(ARGS)
+simulate: setup ## Run SEEDS (1000) simulations in virtual time, the invariants checked after every step
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
 
 mutants: setup ## Break the rules one by one and see that a test notices each
 	$(BIN)/python -m tests.simulation.mutants $(ARGS)
@@ -56,7 +57,7 @@ docs: setup ## Hold the pages of docs/ against the code
 	$(BIN)/python -m pytest tests/unit/domain/test_state_page.py $(ARGS)
 
 clean: ## Remove the environment, caches and everything embedded servers left
-	rm -rf $(VENV) .refundry build dist *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-bench .refundry build dist *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: setup ## Resolve the dependencies again and write requirements/*.txt

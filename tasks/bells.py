@@ -15,8 +15,12 @@ def ring(engine: Engine, lane: str, account: str) -> None:
 
     The ledger has the work: a bell that cannot be rung costs a second, until the next round.
     """
+    if engine.bell is None:
+        return
     try:
-        if engine.bell is not None and engine.bell.taken(lane, account):
+        if engine.bell.taken(lane, account):
             app.send_task(f"refunds.{lane}", args=[account], queue=f"refundry.{lane}", retry=False)
     except (redis.RedisError, OperationalError, OSError) as error:
+        # Nobody comes: the next one may ring again.
+        engine.bell.free(lane, account)
         log.warning("bell.unheard", lane=lane, account=account, error=type(error).__name__)

@@ -3,11 +3,15 @@
 import pytest
 import redis
 from kombu import Connection
+from kombu.exceptions import OperationalError
 from kombu.transport import redis as kombu_redis
 
+from engine.bootstrap import bootstrap
 from tasks.app import app
+from tasks.bells import ring
 from tasks.broker import Transport
 from tests.support.servers import RedisServer
+from tests.support.settings import make_settings
 
 
 @pytest.fixture
@@ -72,3 +76,18 @@ def test_a_redis_that_is_full_is_away_and_no_defect(server, connection):
         message.ack()
 
     assert isinstance(caught.value, redis.exceptions.OutOfMemoryError)
+
+
+def test_a_bell_whose_message_was_refused_can_be_rung_again(server, tmp_path, monkeypatch):
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    engine = bootstrap(make_settings(database={"url": url}, redis={"url": server.url}))
+    monkeypatch.setattr(app, "send_task", refuse)
+
+    ring(engine, "send", "shop")
+
+    assert engine.bell.taken("send", "shop")
+    engine.close()
+
+
+def refuse(*_arguments, **_options):
+    raise OperationalError("not now")
