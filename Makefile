@@ -5,8 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 LOCKS  := requirements/run.txt requirements/dev.txt
-UNIT   := $(filter-out tests/integration tests/e2e tests/support tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
-SERVERS := $(wildcard tests/integration tests/e2e)
+UNIT   := $(filter-out tests/integration tests/e2e tests/pitfalls tests/support tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
+SERVERS := $(wildcard tests/integration tests/e2e tests/pitfalls)
 ARGS   ?=
 SEEDS  ?= 1000
 

@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 SLICE = 3.0
 LINGER = 0.025
 CROWDED = 0.25
-WINDOW = 256
+WINDOW = 200
 # Claimed at once: small enough that the ledger works for some while others are under way, large enough to cost little.
 BATCH = 96
 FEW = 5
@@ -73,7 +73,7 @@ class Pump:
         self._network = network
         self._blocking = run_blocking
         self._monotonic = monotonic
-        self._window = min(window, account.limit.concurrency)
+        self._window = self._ceiling = min(window, account.limit.concurrency)
         self._flying: set[asyncio.Task[None]] = set()
         self._good = 0
         self._bad = 0
@@ -93,6 +93,7 @@ class Pump:
 
     async def _slice(self, until: float) -> bool:
         looked_again = called = False
+        self._ceiling = self._window
         while not self._stopping:
             if self._room < self._worth_a_claim:
                 if not await self._some_land():
@@ -103,9 +104,12 @@ class Pump:
                     return True
                 continue
             wanted = min(self._room, BATCH)
-            claimed, breaker = await self._blocking(self._claim, wanted, hold=not looked_again)
-            called = called or (len(claimed) == wanted and self._call_another())
-            probed = breaker is Breaker.HALF_OPEN and self.lane == "send" and await self._probe()
+            claimed, admission = await self._blocking(self._claim, wanted, hold=not looked_again)
+            # Where other processes have the rest of the account's places, ours are as many as we have now.
+            full = admission.full and len(claimed) == admission.granted
+            self._ceiling = len(self._flying) + len(claimed) if full else self._window
+            called = called or (len(claimed) == self._room and not full and self._call_another())
+            probed = admission.breaker is Breaker.HALF_OPEN and self.lane == "send" and await self._probe()
             if probed and self._monotonic() < until:
                 continue
             for refund, frozen, begun in claimed:
@@ -124,14 +128,16 @@ class Pump:
 
     @property
     def _room(self) -> int:
-        return self._window - len(self._flying)
+        return self._ceiling - len(self._flying)
 
     @property
     def _worth_a_claim(self) -> int:
-        return max(1, min(self._window // 4, BATCH))
+        return max(1, min(self._ceiling // 4, BATCH))
 
     async def _some_land(self) -> bool:
         """Wait a moment for places; when none comes free, the ones that are taken are told to the others again."""
+        if not self._flying:
+            return False
         landed, _ = await asyncio.wait(self._flying, timeout=CROWDED, return_when="FIRST_COMPLETED")
         if not landed:
             await self._settle()
@@ -163,7 +169,7 @@ class Pump:
             self._blocking_soon(self.engine.ring, self.lane, self.account.name)
 
     def _call_another(self) -> bool:
-        """More is due than one claim takes: a second process may take its share of the account's places."""
+        """This process has its hands full, and the account has places left: a second one may take them."""
         self._blocking_soon(self._ring)
 
         return True
@@ -194,7 +200,7 @@ class Pump:
 
     # -- claiming ----------------------------------------------------------------------------------------------------
 
-    def _claim(self, room: int, *, hold: bool) -> tuple[list[_Claimed], Breaker]:
+    def _claim(self, room: int, *, hold: bool) -> tuple[list[_Claimed], Admission]:
         """Blocking: ask the limits, then claim. Pause and breaker stop first sendings only."""
         engine, account = self.engine, self.account
         if engine.bell is not None:
@@ -208,7 +214,7 @@ class Pump:
             # What was taken is kept, what nobody takes belongs to the other workers at once.
             self._admit(want=0, unused=max(0, unused), taken=len(claimed))
 
-        return claimed, admission.breaker
+        return claimed, admission
 
     def _admit(self, *, want: int, unused: int = 0, taken: int = 0) -> Admission:
         return self.engine.limits.admit(

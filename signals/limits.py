@@ -34,10 +34,11 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """How many may start now, and how the breaker stands."""
+    """How many may start now, and how the breaker stands. `full`: with these, every place of the account is taken."""
 
     granted: int
     breaker: Breaker
+    full: bool = False
 
 
 # One round trip for everything: tokens, the places of other workers, the breaker. Redis' clock is everybody's clock.
@@ -58,7 +59,8 @@ for i = 1, #places, 2 do
     if tonumber(till) > now then busy = busy + tonumber(n) else redis.call('HDEL', KEYS[2], places[i]) end
   end
 end
-local grant = math.max(0, math.min(want, concurrency - busy - mine))
+local free = math.max(0, concurrency - busy - mine)
+local grant = math.min(want, free)
 
 if rate > 0 then
   local bucket = redis.call('HMGET', KEYS[1], 'tokens', 'at')
@@ -75,7 +77,7 @@ redis.call('PEXPIRE', KEYS[2], math.max(ttl, redis.call('PTTL', KEYS[2])))
 local opened = tonumber(redis.call('HGET', KEYS[3], 'opened') or '0')
 local breaker = 'closed'
 if opened > 0 then breaker = (now - opened < cooldown) and 'open' or 'half_open' end
-return {grant, breaker}
+return {grant, breaker, grant == free and 1 or 0}
 """
 
 _REPORT = """
@@ -129,7 +131,7 @@ class Limits:
         """Up to `want` more beside `in_flight` of ours; `unused` grants of the last call go back."""
         if self._admit is not None:
             try:
-                granted, breaker = self._admit(
+                granted, breaker, full = self._admit(
                     keys=[f"refundry:rate:{account}", f"refundry:places:{account}", f"refundry:breaker:{account}"],
                     args=[
                         limit.rate or 0,
@@ -143,7 +145,7 @@ class Limits:
                         _TAKEN_TTL_MS,
                     ],
                 )
-                return Admission(int(granted), Breaker(breaker.decode()))
+                return Admission(int(granted), Breaker(breaker.decode()), full=bool(full))
             except redis.RedisError:
                 pass
 
@@ -186,7 +188,8 @@ class _Local:
 
     def admit(self, account: str, limit: Limit, *, in_flight: int, want: int, unused: int) -> Admission:
         state = self._state(account, limit)
-        grant = max(0, min(want, max(1, limit.concurrency // self._share) - in_flight))
+        free = max(0, max(1, limit.concurrency // self._share) - in_flight)
+        grant = min(want, free)
         if limit.rate is not None:
             rate = limit.rate / self._share
             now = self._now()
@@ -195,7 +198,7 @@ class _Local:
             grant = min(grant, int(state.tokens))
             state.tokens -= grant
 
-        return Admission(grant, self._breaker(state, limit))
+        return Admission(grant, self._breaker(state, limit), full=grant == free)
 
     def report(self, account: str, limit: Limit, *, good: int, bad: int) -> Breaker:
         state = self._state(account, limit)

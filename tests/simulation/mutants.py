@@ -4,20 +4,24 @@
 """
 
 import argparse
+import re
 import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from dataclasses import replace as copied
 from multiprocessing import get_context
 from typing import Any
 from unittest.mock import patch
 
+from msgspec.structs import force_setattr, replace
 from sqlalchemy import Connection, FromClause, Update, text, update
 
 import engine.steps
+import engine.submit
 import engine.writer
 from domain import money, state
 from domain.decision import Decision
@@ -32,7 +36,8 @@ from ledger.session import OverRows
 from tests.simulation.command import say
 from tests.simulation.run import simulate
 
-ENOUGH = 400
+ENOUGH = 2000
+BROKEN = re.compile(r"(Type|Attribute|Name|Import)Error")
 steps_module: Any = engine.steps
 
 
@@ -112,10 +117,11 @@ def sent_before_committed() -> Iterator[None]:
         refund, move, kept = waiting.pop(id(sent))
         answer = await send(self, sent, request, frozen)
         written = await freeze(self, refund, move, kept)
-        object.__setattr__(sent, "refund", written.refund)
+        force_setattr(sent, "refund", written.refund)
         return answer
 
-    with patch.object(Steps, "_freeze", later), patch.object(Steps, "_send_move", first):
+    asked_first = patch.object(Steps, "begin", lambda _self, _refund: None)
+    with asked_first, patch.object(Steps, "_freeze", later), patch.object(Steps, "_send_move", first):
         yield
 
 
@@ -183,12 +189,49 @@ def lost_lease_is_not_sent() -> AbstractContextManager[Any]:
     return patch.object(Steps, "_lease_ran_out", changed)
 
 
+@contextmanager
+def claimed_is_done() -> Iterator[None]:
+    """Work is acknowledged when it is taken: a worker that dies takes it along."""
+    real = refunds.leased
+
+    def acknowledged(*given: Any, **named: Any) -> Refund:
+        return replace(real(*given, **named), due_at=None)
+
+    first = patch.object(Steps, "begin", lambda _self, _refund: None)
+    with first, patch.object(refunds, "leased", acknowledged):
+        yield
+
+
+@contextmanager
+def lost_without_id_is_forgotten() -> Iterator[None]:
+    """Only a refund whose id at the provider is known is asked about."""
+    real = steps_module.decide
+
+    def changed(case: Any, outcome: Outcome, now: float, policy: Any, jitter: float) -> Decision:
+        decision: Decision = real(case, outcome, now, policy, jitter)
+        forgotten = decision.state is State.UNKNOWN and case.provider_refund_id is None
+        return replace(decision, due_at=None) if forgotten else decision
+
+    with patch.object(steps_module, "decide", changed):
+        yield
+
+
+def one_key_for_two_partials() -> AbstractContextManager[Any]:
+    """The idempotency key is made of the payment."""
+
+    def keyed(**values: Any) -> Refund:
+        key = uuid.uuid5(uuid.NAMESPACE_URL, f"{values['account']}/{values['payment_ref']}")
+        return Refund(**{**values, "handle": str(key)})
+
+    return patch.object(engine.submit, "Refund", keyed)
+
+
 def cap_forgets_others() -> AbstractContextManager[Any]:
     """The cap looks at the captured amount only."""
     real = intake._lock_payments
 
     def blind(*given: Any) -> Any:
-        return {key: replace(purse, used=0) for key, purse in real(*given).items()}
+        return {key: copied(purse, used=0) for key, purse in real(*given).items()}
 
     return patch.object(intake, "_lock_payments", blind)
 
@@ -247,6 +290,9 @@ MUTANTS = (
     Mutant("refused_is_refunded", "already refunded taken as our success", lambda: outcomes(_refused_is_refunded)),
     Mutant("holder_waits", "two refunds of a payment wait for each other (was ours)", holder_waits),
     Mutant("batch_mixes", "a step that lost its lease writes with its successor (was ours)", batch_mixes),
+    Mutant("claimed_is_done", "work is acknowledged before it runs", claimed_is_done),
+    Mutant("lost_without_id_is_forgotten", "no look-up without a provider id", lost_without_id_is_forgotten),
+    Mutant("one_key_for_two_partials", "two partial refunds of a payment share a key", one_key_for_two_partials),
     Mutant("cap_forgets_others", "the cap ignores what is reserved", cap_forgets_others),
 )
 
@@ -259,6 +305,8 @@ def hunt(name: str, seeds: int, first: int = 1) -> tuple[str, int | None, float,
     with mutant.put_in():
         for number in range(seeds):
             result = simulate(first + number)
+            # A mutant that merely does not work shows nothing.
+            assert not BROKEN.search(str(result.violation)), f"{name}: {result.violation}"
             if result.violation is not None:
                 return name, number + 1, time.process_time() - began, f"{result.seed}: {result.violation}"
 

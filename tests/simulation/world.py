@@ -178,8 +178,9 @@ class SimWriter:
     async def _work(self) -> None:
         await asyncio.sleep(0.002)
         while self._queue:
-            batch, self._queue = self._queue, []
+            # What comes while the last commit runs is written together.
             await self._process.slow_database()
+            batch, self._queue = self._queue, []
             results = await self._patiently([change for change, _ in batch])
             await self._process.at("written", share=1.0)
             for (_, future), result in zip(batch, results, strict=True):
@@ -293,7 +294,7 @@ class Process:
         """The database takes its time."""
         faults = self.world.faults
         if faults.strikes("db_slow"):
-            await asyncio.sleep(faults.stream("db_slow").choice((0.5, 5.0, 100.0)))
+            await asyncio.sleep(faults.stream("db_slow").choice((0.5, 5.0, 100.0, 400.0)))
         self.living()
 
     async def blocking(self, work: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
