@@ -34,13 +34,19 @@ class FieldError:
         return f"{self.pointer}: {self.detail}"
 
 
+# More faults of one job help nobody, and would take more room than the job.
+MOST_FAULTS = 20
+
+
 class InvalidJob(RefundError, ValueError):
-    """A job that cannot be accepted; `errors` names each field and rule."""
+    """A job that cannot be accepted; `errors` names field and rule of each fault, or of the first 20 and how many."""
 
     def __init__(self, *errors: FieldError, code: str = "validation-failed") -> None:
-        self.errors = errors
+        left = len(errors) - MOST_FAULTS
+        more = (FieldError("#", f"and {left} more faults"),) if left > 0 else ()
+        self.errors = (*errors[:MOST_FAULTS], *more)
         self.code = code
-        super().__init__("; ".join(map(str, errors)))
+        super().__init__("; ".join(map(str, self.errors)))
 
 
 class Refused(RefundError):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,8 +88,7 @@ def take_one(engine: Engine, job: Any, source: str, *, actor: str, via: str) -> 
 
     Raises only OperationalError: the ledger is away, and the message must be given back.
     """
-    body = job if isinstance(job, (bytes, str)) else json.dumps(job)
-    raw = body.encode("utf-8", "replace") if isinstance(body, str) else body
+    raw = job if isinstance(job, bytes) else _text(job).encode("utf-8", "replace")
     try:
         receipt = submit(engine, raw, actor=actor, via=via)
     except OperationalError:
@@ -100,6 +100,16 @@ def take_one(engine: Engine, job: Any, source: str, *, actor: str, via: str) -> 
         keep(engine, [rejection(engine, raw, receipt.problem, source)])
 
     return receipt
+
+
+def _text(job: Any) -> str:
+    """A job as the JSON it should have been; Celery's own JSON also brings UUIDs, dates and Decimals back."""
+    if isinstance(job, str):
+        return job
+    try:
+        return json.dumps(job, default=str)
+    except (TypeError, ValueError, RecursionError):
+        return reprlib.repr(type(job)) if isinstance(job, int) else reprlib.repr(job)
 
 
 def keep(engine: Engine, refused: Sequence[Rejection]) -> None:

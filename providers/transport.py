@@ -5,7 +5,7 @@ aiohttp is used directly. The adapter that puts it under httpx maps a connection
 """
 
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import aiohttp
 import httpx
@@ -69,14 +69,14 @@ class Transport:
             body = await _capped(response)
             if body is None:
                 return Unknown(reason=f"HTTP {response.status} with more than {MAX_ANSWER} bytes")
-            headers = [(k, v) for k, v in response.headers.items() if k.lower() != "content-encoding"]
+            headers = [(k, v) for k, v in response.raw_headers if k.lower() != b"content-encoding"]
 
             return httpx.Response(response.status, headers=headers, content=body, request=request)
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15.0, ttl_dns_cache=30),
+                connector=_Connector(limit=0, keepalive_timeout=15.0, ttl_dns_cache=30),
                 timeout=self._timeout,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"Accept": "application/json", "Accept-Encoding": "identity"},
@@ -87,13 +87,31 @@ class Transport:
         return self._session
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Uses a connection again only if nothing lies on it.
+
+    aiohttp looks for that when a connection goes back, not when it is taken: what a server sends meanwhile would be
+    read as the answer to the next request.
+    """
+
+    async def _get(self, key: Any, traces: list[Any]) -> aiohttp.connector.Connection | None:
+        while (connection := await super()._get(key, traces)) is not None:
+            if connection.protocol is not None and not connection.protocol.should_close:
+                return connection
+            connection.close()
+
+        return None
+
+
 @lru_cache(maxsize=256)
 def _address(url: str) -> yarl.URL:
     return yarl.URL(url, encoded=True)
 
 
 async def _capped(response: aiohttp.ClientResponse) -> bytes | None:
-    if response.content_length is not None and response.content_length <= MAX_ANSWER:
+    # The length is that of the bytes on the wire; what they unpack to is counted as it comes.
+    plain = "Content-Encoding" not in response.headers
+    if plain and response.content_length is not None and response.content_length <= MAX_ANSWER:
         return await response.read()
     parts: list[bytes] = []
     size = 0

@@ -11,6 +11,8 @@ INTAKE = "refundry:intake"
 REJECTED = "refundry:rejected"
 EVENTS = "refundry:events"
 GROUP = "refundry"
+_FEW = 16
+_SMALL = 1_048_576
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,7 @@ class Intake:
     def __init__(self, client: "redis.Redis", consumer: str) -> None:
         self._redis = client
         self._consumer = consumer
+        self._few = _FEW
 
     def prepare(self) -> None:
         """Make stream and group; harmless when they exist. Also after Redis has forgotten them."""
@@ -39,8 +42,14 @@ class Intake:
 
     def read(self, count: int, *, block: int) -> list[Entry]:
         """New entries, waiting up to `block` milliseconds for the first."""
+        count = min(count, self._few)
         answer: Any = self._redis.xreadgroup(GROUP, self._consumer, {INTAKE: ">"}, count=count, block=block)
-        return [_entry(number, fields) for _, entries in answer or () for number, fields in entries]
+        entries = [_entry(number, fields) for _, entries in answer or () for number, fields in entries]
+        # Redis counts entries, not bytes: as long as they are small, more are read at once.
+        small = sum(len(entry.job) for entry in entries) < _SMALL
+        self._few = 2 * self._few if small and len(entries) == count else _FEW if not small else self._few
+
+        return entries
 
     def mine(self, count: int) -> list[Entry]:
         """Entries that this consumer read and never acknowledged."""

@@ -1,15 +1,20 @@
-"""Celery's Redis transport without two of kombu's faults (seen in 5.6), either of which ends a worker for good.
+"""Celery's Redis transport without three of kombu's faults (seen in 5.6), each of which ends a worker for good.
 
 An acknowledgement that Redis did not take keeps its place in the consumer's window for ever: when as many have failed
-as the pool has processes, nothing is read any more and the lost connection is never noticed. And a Redis that refuses
-writes, being full or read-only for a moment, ends the worker instead of being waited for.
+as the pool has processes, nothing is read any more and the lost connection is never noticed. A Redis that refuses
+writes, being full or read-only for a moment, ends the worker instead of being waited for. So does an element of a
+queue's list that is not JSON.
 """
 
+from queue import Empty
 from typing import Any
 
 import redis.exceptions
+import structlog
 from kombu.transport import TRANSPORT_ALIASES, virtual
 from kombu.transport import redis as kombu_redis
+
+log = structlog.get_logger(__name__)
 
 
 class QoS(kombu_redis.QoS):
@@ -33,9 +38,16 @@ class QoS(kombu_redis.QoS):
 
 
 class Channel(kombu_redis.Channel):
-    """A channel with that window."""
+    """A channel with that window, which an element of a list that is no message does not end."""
 
     QoS = QoS
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]
+        except (ValueError, KeyError, TypeError) as error:
+            log.warning("broker.no_message", error=type(error).__name__)
+            raise Empty from None
 
 
 class Transport(kombu_redis.Transport):

@@ -253,11 +253,6 @@ def test_a_megabyte_of_trouble_is_a_problem_at_once(engine, body):
     assert len(errors_json(receipt.problem)) < 2 * len(body) + 10_000
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="every fault of a job is named without a limit: 1 MiB of it makes up to 12 MB of errors, kept in the ledger "
-    "and copied into refundry:rejected, and takes up to two seconds",
-)
 @pytest.mark.parametrize("flood", ["members", "metadata", "items"])
 def test_the_faults_of_one_job_are_few_enough_to_be_kept(engine, flood):
     job = {
@@ -331,11 +326,6 @@ def test_whatever_a_celery_shop_sends_is_accepted_or_kept(engine, run_task, job)
     assert_books_hold(engine)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="kombu's JSON brings dates, UUIDs, Decimals and bytes back as objects; take_one's json.dumps raises "
-    "TypeError for them, the task fails, its message is acknowledged, and no dead letter is kept: the job is lost",
-)
 @pytest.mark.parametrize(
     "changes",
     [

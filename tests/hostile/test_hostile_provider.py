@@ -205,19 +205,13 @@ ZEROS = b"\0" * (64 * 1_048_576)
 GZIP_BOMB = gzip.compress(ZEROS, 9)
 DEFLATE_BOMB = zlib.compress(ZEROS, 9)
 assert len(GZIP_BOMB) < MAX_ANSWER
-DECOMPRESSED = pytest.mark.xfail(
-    strict=True,
-    reason="the cap counts the announced bytes, aiohttp unpacks them: 1 MiB with a Content-Length may become 1 GiB",
-)
-
-
 @pytest.mark.parametrize(
     ("encoding", "bomb", "sized"),
     [
         (b"gzip", GZIP_BOMB, False),
         (b"deflate", DEFLATE_BOMB, False),
-        pytest.param(b"gzip", GZIP_BOMB, True, marks=DECOMPRESSED),
-        pytest.param(b"deflate", DEFLATE_BOMB, True, marks=DECOMPRESSED),
+        pytest.param(b"gzip", GZIP_BOMB, True),
+        pytest.param(b"deflate", DEFLATE_BOMB, True),
     ],
 )
 def test_a_bomb_is_cut_off(encoding, bomb, sized):
@@ -290,10 +284,6 @@ def test_two_answers_at_once_do_not_answer_the_next_request():
     assert provider.connections == 3
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="what arrives on an idle connection is kept and taken for the answer to the next request sent on it",
-)
 def test_an_answer_that_nobody_asked_for_does_not_answer_the_next_request():
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
         await request_read(reader)
@@ -327,10 +317,6 @@ def test_a_cookie_or_an_alternative_service_changes_nothing_for_the_next_request
     assert b"cookie" not in heads[1].lower()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="httpx.Response is built with the header values as text, which must then be ASCII: the answer is lost",
-)
 @pytest.mark.parametrize("value", ["Gebühr".encode("latin-1"), "Gebühr".encode()])
 def test_a_header_that_is_not_ascii_does_not_cost_us_the_answer(value):
     answer = bounded(saying(OK + b"X-Note: " + value + b"\r\nContent-Length: 2\r\n\r\n{}"))

@@ -151,9 +151,6 @@ def test_m1_does_not_reach_a_refund(stack):
     stack.assert_paid_once()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="kombu's JSONDecodeError is no connection error, so it ends our worker as any other"
-)
 def test_m13_does_not_end_our_worker(stack):
     """M13 on the whole system: an element of our list that is no message is dropped, and the worker goes on."""
     stack.start(workers=1, beats=0)

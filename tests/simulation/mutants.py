@@ -8,7 +8,7 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from typing import Any
 from unittest.mock import patch
 
 from msgspec.structs import force_setattr, replace
-from sqlalchemy import Connection, FromClause, Update, text, update
+from sqlalchemy import FromClause, Update, text, update
 
 import engine.steps
 import engine.submit
@@ -31,7 +31,7 @@ from domain.state import Hold, State
 from engine.steps import Steps
 from ledger import intake, refunds
 from ledger.models import refund
-from ledger.refunds import _TYPES, Change
+from ledger.refunds import _TYPES
 from ledger.session import OverRows
 from tests.simulation.command import say
 from tests.simulation.run import simulate
@@ -249,16 +249,6 @@ def holder_waits() -> AbstractContextManager[Any]:
     return patch.dict(refunds._DUE, claims)
 
 
-def batch_mixes() -> AbstractContextManager[Any]:
-    """In one batch, a step that lost its lease wins with the step that took it over."""
-
-    def mixed(connection: Connection, changes: Sequence[Change]) -> list[Refund | None]:
-        stands = refunds._apply_distinct(connection, changes)
-        return [stands.get(id(change)) for change in changes]
-
-    return patch.object(engine.writer, "apply", mixed)
-
-
 @dataclass(frozen=True)
 class Mutant:
     """One bug of others."""
@@ -289,7 +279,6 @@ MUTANTS = (
     Mutant("pending_is_failed", "pending taken as failed", lambda: outcomes(_pending_is_failed)),
     Mutant("refused_is_refunded", "already refunded taken as our success", lambda: outcomes(_refused_is_refunded)),
     Mutant("holder_waits", "two refunds of a payment wait for each other (was ours)", holder_waits),
-    Mutant("batch_mixes", "a step that lost its lease writes with its successor (was ours)", batch_mixes),
     Mutant("claimed_is_done", "work is acknowledged before it runs", claimed_is_done),
     Mutant("lost_without_id_is_forgotten", "no look-up without a provider id", lost_without_id_is_forgotten),
     Mutant("one_key_for_two_partials", "two partial refunds of a payment share a key", one_key_for_two_partials),
