@@ -11,10 +11,10 @@ ARGS   ?=
 SEEDS  ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test check bench simulate mutants chaos docs clean lock
+.PHONY: help setup up demo test check bench simulate mutants chaos pitfalls-next docs clean lock
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv with the locked dependencies and the project itself
 
@@ -53,11 +53,17 @@ mutants: setup ## Break the rules one by one and see that a test notices each
 chaos: setup ## Kill, freeze, cut off and fill up real processes and servers while refunds run
 	$(BIN)/python -m tests.chaos $(ARGS)
 
+pitfalls-next: setup ## Run the pitfalls that only the next Celery shows, in .venv-next
+	test -x .venv-next/bin/python || $(PYTHON) -m venv .venv-next
+	.venv-next/bin/python -m pip install --quiet --disable-pip-version-check "celery[redis]==5.7.*"
+	$(BIN)/python -c "import site; print(site.getsitepackages()[0])" > "$$(.venv-next/bin/python -c 'import site; print(site.getsitepackages()[0])')/project.pth"
+	.venv-next/bin/python -m pytest -p no:cacheprovider tests/pitfalls/next $(ARGS)
+
 docs: setup ## Hold the pages of docs/ against the code
 	$(BIN)/python -m pytest tests/unit/domain/test_state_page.py $(ARGS)
 
 clean: ## Remove the environment, caches and everything embedded servers left
-	rm -rf $(VENV) .venv-bench .refundry build dist *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-bench .venv-next .refundry build dist *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: setup ## Resolve the dependencies again and write requirements/*.txt
