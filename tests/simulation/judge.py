@@ -109,6 +109,13 @@ class Judge:
             raise Violation("8 lifetime", f"{account}: {handle} again after {now - first:.0f} s", owner)
         self._only_handle(self.refunds[owner], handle)
 
+    def sends(self, said: bytes, worker: str, now: float) -> None:
+        """A worker is about to send: what it holds must still be its own, by its own clock."""
+        held = self._database.rows("SELECT id, handle, due_at FROM refund WHERE leased_by = ?", worker)
+        for refund, handle, due_at in held:
+            if handle.encode() in said and due_at is not None and due_at <= now:
+                raise Violation("1 lease", f"{worker} sends {handle}, {now - due_at:.0f} s after its lease", refund)
+
     def _only_handle(self, known: Known, handle: str) -> None:
         self._book()
         for other in known.handles:

@@ -9,6 +9,7 @@ import httpx
 from domain.outcome import NotSent, NotSentReason, Unknown
 from providers.transport import Answer
 from sandbox.app import create_app
+from tests.simulation.judge import Violation
 
 if TYPE_CHECKING:
     from tests.simulation.world import Process, World
@@ -105,10 +106,19 @@ class SimNetwork:
         moving = request.method == "POST"
         world.flying[self._account] += moving
         try:
+            if moving:
+                self._leased(request)
             await self._process.at("send", short=True)
             return await self._exchange(request)
         finally:
             world.flying[self._account] -= moving
+
+    def _leased(self, request: httpx.Request) -> None:
+        said = request.content + b" ".join(value for _, value in request.headers.raw)
+        try:
+            self._world.judge.sends(said, self._process.name, self._process.clock())
+        except Violation as violation:
+            self._world.fail(violation)
 
     async def _exchange(self, request: httpx.Request) -> Answer:
         world, faults = self._world, self._world.faults
