@@ -221,15 +221,17 @@ def load_settings(
     folder = cwd or Path.cwd()
     try:
         file = read_file(settings_file(environ, folder), environ)
+        accounts = file.get("accounts")
+        environment = read_environment(environ, folder, accounts if isinstance(accounts, dict) else ())
     except ValueError as error:
         raise SettingsError([str(error)]) from None
-    accounts = file.get("accounts")
-    environment = read_environment(environ, folder, accounts if isinstance(accounts, dict) else ())
     sources = tuple(GivenSource(Settings, tree) for tree in (environment, file, defaults or {}))
     try:
         return Settings(_build_sources=(sources, {}))
     except ValidationError as error:
         raise SettingsError(describe(error)) from None  # the cause would carry the values
+    except RecursionError:  # they could be read, and are still too deep to be looked through
+        raise SettingsError(["the settings are nested too deeply"]) from None
 
 
 def describe(error: ValidationError, prefix: str = "") -> list[str]:

@@ -61,29 +61,36 @@ def settings_file(environ: Mapping[str, str], cwd: Path) -> Path | None:
 
 
 def read_file(path: Path | None, environ: Mapping[str, str]) -> Tree:
-    """The file as a tree with its references resolved; ValueError if it cannot be read or is no TOML."""
+    """The file as a tree with its references resolved; ValueError if it cannot be read, is no TOML or is too deep."""
     if path is None:
         return {}
     try:
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        return {key: _resolved(value, environ, path.parent) for key, value in tree.items()}
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:  # TOML and UTF-8 faults alike
         raise ValueError(f"{path}: is not valid TOML: {error}") from error
-    return {key: _resolved(value, environ, path.parent) for key, value in tree.items()}
+    except RecursionError:
+        raise ValueError(f"{path}: is nested too deeply") from None
 
 
 def read_environment(environ: Mapping[str, str], cwd: Path, accounts: Iterable[str]) -> Tree:
     """The settings named in the environment as a tree.
 
     `accounts` are the accounts of the file: in a variable a dash of their names is written as an underscore.
+    ValueError if a list or a table in a variable is nested too deeply to be read.
     """
     tree: Tree = {}
     names = {name.replace("-", "_"): name for name in accounts}
     for variable in sorted(environ):
         if not _is_setting(variable):
             continue
-        _put(tree, _path(variable, names), _parsed(resolve(environ[variable], environ, cwd)))
+        try:
+            value = _parsed(resolve(environ[variable], environ, cwd))
+        except RecursionError:
+            raise ValueError(f"{variable}: is nested too deeply") from None
+        _put(tree, _path(variable, names), value)
     return tree
 
 

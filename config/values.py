@@ -16,9 +16,16 @@ from config.sources import unresolved
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)([smhd]?)")
-_RATE = re.compile(r"([0-9]+)/([smhd])")
+_RATE = re.compile(r"([0-9]{1,9})/([smhd])")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _FERNET_BYTES = 32
+# What no request can be made of, or one to another place than it seems: parsers drop blanks and line ends or escape
+# them, and do not agree on a backslash; a path is put behind an address, so that a query or a fragment swallows it.
+_ADDRESS_RULES = (
+    (re.compile(r"[\s\x00-\x20\x7f\\]"), "an address without blanks, line ends and backslashes"),
+    (re.compile(r"[?#]"), "an address without a query or a fragment"),
+    (re.compile(r"^[^/]*//[^/]*@"), "an address without a user name or a password"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +51,22 @@ def parse_duration(value: object) -> float:
         if match is None:
             raise ValueError(expected)
         value = float(match[1]) * _UNITS[match[2] or "s"]
-    if not math.isfinite(value) or value < 0:
+    try:
+        seconds = float(value)
+    except OverflowError:  # an integer beyond every float
+        seconds = math.inf
+    if not math.isfinite(seconds) or seconds < 0:
         raise ValueError(expected)
-    return float(value)
+    return seconds
 
 
 def parse_rate(value: object) -> RateLimit:
-    """A rate from text like "100/s"; ValueError otherwise."""
+    """A rate from text like "100/s", of at most nine digits; ValueError otherwise."""
     if isinstance(value, RateLimit):
         return value
     match = _RATE.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None or int(match[1]) == 0:
-        raise ValueError('a rate: text like "100/s", "600/m", "1000/h"')
+        raise ValueError('a rate: text like "100/s", "600/m", "1000/h", of at most 9 digits')
     return RateLimit(int(match[1]), float(_UNITS[match[2]]))
 
 
@@ -106,6 +117,9 @@ def _join(name: str, key: str) -> str:
 
 
 def _web_address(value: str) -> str:
+    for broken, rule in _ADDRESS_RULES:
+        if broken.search(value):
+            raise ValueError(rule)
     try:
         parts = urlsplit(value)
         usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0

@@ -222,7 +222,10 @@ def parse(body: bytes | str | dict[str, Any]) -> RefundJob:
     """Validate a job. Raises InvalidJob, naming every field and rule that is broken; floats are never amounts."""
     if isinstance(body, dict):
         return _validate(body)
-    raw = body.encode() if isinstance(body, str) else body
+    try:
+        raw = body.encode() if isinstance(body, str) else body
+    except UnicodeEncodeError as error:  # half a character, which no UTF-8 can carry
+        raise _not_json(error) from None
     if len(raw) > MAX_BYTES:
         raise InvalidJob(
             FieldError("#", f"the job has {len(raw)} bytes, at most {MAX_BYTES} are taken", "too-large"),
@@ -231,13 +234,17 @@ def parse(body: bytes | str | dict[str, Any]) -> RefundJob:
     try:
         data = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidJob(
-            FieldError("#", f"not JSON: {str(error)[:200]}", "malformed-json"), code="malformed-json"
-        ) from None
+        raise _not_json(error) from None
     if not isinstance(data, dict):
         raise InvalidJob(FieldError("#", "a job is a JSON object"))
 
     return _validate(data)
+
+
+def _not_json(error: Exception) -> InvalidJob:
+    fault = FieldError("#", f"not JSON: {str(error)[:200]}", "malformed-json")
+
+    return InvalidJob(fault, code="malformed-json")
 
 
 def _validate(data: dict[str, Any]) -> RefundJob:

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from domain.errors import InvalidMoney
 
@@ -25,6 +25,8 @@ EXPONENTS: dict[str, int] = {
 
 MAX_MINOR = 10**15
 _DIGITS = 20
+# Decimal() also takes underscores, digits of other scripts and exponents, which nobody means by an amount.
+_NUMBER = re.compile(r"\s*-?\d+(?:\.\d+)?\s*", re.ASCII)
 _MONEY = re.compile(r"^\s*(?P<amount>\d{1,15}(?:\.\d{1,4})?)\s+(?P<currency>[A-Z]{3})\s*$", re.ASCII)
 
 
@@ -44,12 +46,14 @@ def to_major(minor: int, currency: str, *, decimals: int | None = None) -> Decim
 
 
 def to_minor(major: Decimal | str, currency: str, *, decimals: int | None = None) -> int:
-    """Major units as an integer of minor units; a fraction of a minor unit raises InvalidMoney."""
+    """Major units, a decimal or text like `12.50`, as an integer of minor units.
+
+    `decimals`: how many the minor unit has, None for those of ISO 4217. Raises InvalidMoney for text that is written in
+    another way, for a number longer than any amount, and for a fraction of a minor unit.
+    """
     digits = exponent(currency) if decimals is None else decimals
-    try:
-        exact = Decimal(major)
-    except (InvalidOperation, ValueError):
-        exact = Decimal("NaN")
+    readable = isinstance(major, Decimal) or _NUMBER.fullmatch(major)
+    exact = Decimal(major) if readable else Decimal("NaN")
     # More than this is no amount, and would be rounded by the arithmetic below.
     if not exact.is_finite() or abs(exact.adjusted()) > _DIGITS or len(exact.as_tuple().digits) > _DIGITS:
         raise InvalidMoney(f"{str(major)[:40]!r} is not a decimal number")

@@ -7,6 +7,7 @@ without credentials; `authorize` adds them just before the socket, so that nothi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
 import httpx
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from domain.errors import RefundError
 from domain.outcome import Outcome
@@ -173,14 +174,47 @@ class JobFault(Protocol):
         """Report one fault."""
 
 
+# Blanks and line ends come with copies and files: some parsers drop them, others escape them, and with a backslash they
+# do not agree on the host.
+_NOT_IN_ADDRESSES = re.compile(r"[\s\x00-\x20\x7f\\]")
+
+
+def web_address(value: str, *, query: bool = False) -> str:
+    """The same address, if requests can be made of it as it stands; ValueError with the broken rule otherwise.
+
+    `query`: whether it may have one. A path is put behind a `base_url`, so that a query or a fragment would swallow it;
+    user info would be sent as credentials that `authorize` knows nothing of.
+    """
+    if _NOT_IN_ADDRESSES.search(value):
+        raise ValueError("an address without blanks, line ends and backslashes")
+    if "#" in value or ("?" in value and not query):
+        raise ValueError(f"an address without a {'fragment' if query else 'query or a fragment'}")
+    try:
+        url = httpx.URL(value)
+    except (httpx.InvalidURL, ValueError):
+        url = httpx.URL()
+    if url.userinfo:
+        raise ValueError("an address without a user name or a password")
+    if url.scheme not in ("http", "https") or not url.host:
+        raise ValueError("an address beginning with https://")
+
+    return value
+
+
 class AdapterSettings(BaseModel):
-    """Base of an adapter's own account keys; unknown ones are refused."""
+    """Base of an adapter's own account keys; unknown ones are refused, and a `base_url` that is no `web_address`."""
 
     model_config = {"extra": "forbid", "frozen": True, "hide_input_in_errors": True}
 
     base_url: str
     currency_exponents: dict[str, int] = {}
     status_map: dict[str, str] = {}
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        """An adapter's own default may be empty, where it chooses the address by another key."""
+        return value if value == cls.model_fields["base_url"].default else web_address(value)
 
 
 class Provider(Protocol):

@@ -20,10 +20,10 @@ from urllib.parse import quote
 from uuid import UUID
 
 import httpx
-from pydantic import BaseModel, Field, SecretStr, model_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
 from domain.errors import InvalidMoney
-from domain.money import EXPONENTS, exponent, to_major, to_minor
+from domain.money import exponent, to_major, to_minor
 from domain.outcome import Absent, Declined, Facts, NotSent, NotSentReason, Outcome, Pending, Succeeded, Unknown
 from domain.policy import Recovery
 from providers import wire
@@ -42,6 +42,7 @@ from providers.base import (
     Question,
     RefundOrder,
     Stores,
+    web_address,
 )
 
 LIMITS = {"payment.id": 36, "description": 127}
@@ -94,6 +95,11 @@ class OAuth(BaseModel):
     token_url: str
     client_id: str
     client_secret: SecretStr
+
+    @field_validator("token_url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        return web_address(value, query=True)
 
 
 class JpmSettings(AdapterSettings):
@@ -235,7 +241,7 @@ class JpmSmartPay:
     def notification(self, headers: Mapping[str, str], body: bytes, now: float) -> Notification:  # noqa: ARG002
         """Basic where it was agreed, else nothing proves the sender (notifications): a hint either way."""
         expected = _basic(self._settings.webhook_user, self._settings.webhook_password).encode()
-        given = headers.get("authorization", "").encode()
+        given = wire.octets(headers.get("authorization", ""))
         if self._settings.webhook_user and not hmac.compare_digest(given, expected):
             raise NotificationRefused("the user or the password does not match")
         event = wire.json_object(body) or {}
@@ -316,14 +322,14 @@ class JpmSmartPay:
             return absent
         if len(ours) != 1 or _data(ours[0]).get("type") != "REFUND":
             return Unknown(reason=f"HTTP {answer.status_code} without one entry that is our refund")
-        outcome = self._judge_entry(ours[0], body)
+        outcome = self._judge_entry(ours[0], body, order)
 
         return outcome if ok or isinstance(outcome, Declined) else wire.ambiguous(answer)
 
-    def _judge_entry(self, entry: Mapping[str, Any], body: Mapping[str, Any]) -> Outcome:
+    def _judge_entry(self, entry: Mapping[str, Any], body: Mapping[str, Any], order: RefundOrder) -> Outcome:
         """A 200 alone is no success: the entry may carry an error, or a booking that failed."""
         word = wire.text(entry.get("status")) or ""
-        facts = _facts(entry)
+        facts = _facts(entry, order)
         level, message = _error(entry)
         match self._verdict(word), level:
             case "failed", "" | "payment_provider_processing":
@@ -347,12 +353,12 @@ class JpmSmartPay:
     def _payment_facts(self, body: Mapping[str, Any]) -> PaymentFacts:
         overview = _object(body, "transactionOverview")
         amounts = [
-            _minor(_object(entry, "modificationAmount")) or 0
+            _minor(*_said(entry.get("modificationAmount"))) or 0
             for entry in _entries(body) or ()
             if _data(entry).get("type") == "CAPTURE" and self._is_captured(entry.get("status"))
         ]
         if not amounts and wire.text(body.get("paymentStatus")) in CAPTURED:
-            amounts = [_minor(overview) or 0]
+            amounts = [_minor(*_said(overview)) or 0]
 
         return PaymentFacts(
             captured=sum(amounts) if amounts and min(amounts) > 0 else None,
@@ -402,26 +408,35 @@ def _error(entry: Mapping[str, Any]) -> tuple[str, str]:
     return wire.text(_object(entry, "error").get("error")) or "an odd error", wire.text(message, 400) or ""
 
 
-def _facts(entry: Mapping[str, Any]) -> Facts:
-    data, amount = _data(entry), _object(entry, "modificationAmount")
+def _facts(entry: Mapping[str, Any], order: RefundOrder) -> Facts:
+    """An amount without its currency counts in the order's: it may still say that another refund is meant."""
+    data = _data(entry)
+    amount, currency = _said(entry.get("modificationAmount"))
 
     return Facts(
         provider_refund_id=wire.text(data.get("refundId"), 64),
         status=wire.text(entry.get("status")),
-        amount=_minor(amount),
-        currency=wire.text(amount.get("currencyCode")),
+        amount=_minor(amount, currency or order.currency),
+        currency=currency,
         reconciliation_id=wire.text(data.get("reconciliationReferenceId")),
     )
 
 
-def _minor(amount: Mapping[str, Any]) -> int | None:
-    """`amount` in `currencyCode` as minor units: None where one is absent, -1 where it is no amount."""
-    said = wire.text(amount.get("amount"))
-    decimals = EXPONENTS.get(wire.text(amount.get("currencyCode")) or "")
-    if said is None or decimals is None:
-        return None
+def _said(holder: object) -> tuple[object, str | None]:
+    """`amount` as it came, and `currencyCode`; None where they are absent, -1 for what is no object with an amount."""
+    if isinstance(holder, Mapping):
+        return holder.get("amount"), wire.currency(holder.get("currencyCode"))
 
-    return wire.minor(said, decimals) if AMOUNT.fullmatch(said) else -1
+    return None if holder is None else wire.NO_AMOUNT, None
+
+
+def _minor(amount: object, currency: str | None) -> int | None:
+    """An amount as ISO minor units: None where it is absent, -1 where it cannot be read."""
+    if amount is None:
+        return None
+    written = wire.text(amount) or ""
+
+    return wire.major_amount(written, currency) if AMOUNT.fullmatch(written) else wire.NO_AMOUNT
 
 
 def _booking_alert(entry: Mapping[str, Any], body: Mapping[str, Any]) -> str | None:

@@ -20,7 +20,7 @@ import httpx
 from pydantic import BeforeValidator, Field, SecretStr
 
 from domain.errors import InvalidMoney
-from domain.money import EXPONENTS, exponent, to_major, to_minor
+from domain.money import exponent, to_major, to_minor
 from domain.outcome import (
     Absent,
     DeclineClass,
@@ -300,7 +300,7 @@ class Smart2Pay:
     def notification(self, headers: Mapping[str, str], body: bytes, now: float) -> Notification:  # noqa: ARG002
         """The site's own SiteID:ApiKey; the root key tells the kind (payment-notification-security)."""
         given = headers.get("authorization", "")
-        if not hmac.compare_digest(given.encode(), self._credentials.encode()):
+        if not hmac.compare_digest(wire.octets(given), self._credentials.encode()):
             raise NotificationRefused("the credentials are not this site's")
         event = wire.json_object(body) or {}
         kind = next((name for name in event if name in KINDS), "")
@@ -365,13 +365,15 @@ class Smart2Pay:
         return to_minor(to_major(amount, currency), currency, decimals=self._decimals(currency))
 
     def _minor(self, value: object, currency: str | None) -> int | None:
-        """An amount on the wire as ISO minor units; one that is none is -1, so that it can match nothing."""
-        if value is None or currency not in EXPONENTS:
+        """An amount on the wire as ISO minor units: None where it is absent, -1 where it cannot be read."""
+        if value is None:
             return None
         try:
-            return to_minor(to_major(_integer(value), currency, decimals=self._decimals(currency)), currency)
+            decimals = self._decimals(currency or "")
         except InvalidMoney:
-            return -1
+            return wire.NO_AMOUNT
+
+        return wire.minor_amount(_integer(value), currency, decimals)
 
     def _answered(self, response: httpx.Response, order: RefundOrder) -> Record | Outcome:
         """The refund of an answer, or the outcome of an answer without one."""
@@ -398,7 +400,7 @@ class Smart2Pay:
         state = _object(refund, "Status") or _object(refund, "StateDetails")
         number, status = _integer(refund.get("ID")), state.get("ID")
         reason, code, message = self._reason(state)
-        currency = wire.text(refund.get("Currency"))
+        currency = wire.currency(refund.get("Currency"))
 
         return Record(
             handle=wire.text(refund.get("MerchantTransactionID")) or None,

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 from pydantic import Field, SecretStr, field_validator
 
-from domain.money import EXPONENTS, MAX_MINOR, exponent, to_major, to_minor
+from domain.money import exponent, to_major, to_minor
 from domain.outcome import (
     Absent,
     Declined,
@@ -301,12 +301,15 @@ class SmartGlocal:
         session = _session(response, order)
         if isinstance(session, Outcome):
             return session
-        listed = self._listed(session)
+        listed = self._listed(session, order.currency)
 
         return Unknown(reason="the session's refunds cannot be read") if listed is None else listed
 
-    def _listed(self, session: Mapping[str, Any]) -> tuple[_Refund, ...] | None:
-        """The refunds of every payment of a session, each once; None if anything cannot be read."""
+    def _listed(self, session: Mapping[str, Any], ours: str | None = None) -> tuple[_Refund, ...] | None:
+        """The refunds of every payment of a session, each once; None if anything cannot be read.
+
+        `ours`: the currency in which an amount without one counts.
+        """
         payments = session.get("acquiring_payments")
         if not _are_objects(payments):
             return None
@@ -318,12 +321,12 @@ class SmartGlocal:
             for each in refunds:
                 if not isinstance(each.get("id"), str) or not each["id"]:
                     return None
-                found[each["id"]] = self._read(each)
+                found[each["id"]] = self._read(each, ours)
 
         return tuple(found.values())
 
-    def _read(self, refund: Mapping[str, Any]) -> _Refund:
-        amount, currency = self._amount(refund)
+    def _read(self, refund: Mapping[str, Any], ours: str | None) -> _Refund:
+        amount, currency = self._amount(refund, ours)
 
         return _Refund(
             id=refund["id"],
@@ -334,20 +337,19 @@ class SmartGlocal:
             chargeback=bool(refund.get("is_chargeback")),
         )
 
-    def _amount(self, holder: Mapping[str, Any]) -> tuple[int | None, str | None]:
-        """`amount_details` in ISO minor units; -1 where the currency has no such fraction."""
+    def _amount(self, holder: Mapping[str, Any], ours: str | None = None) -> tuple[int | None, str | None]:
+        """`amount_details` in ISO minor units, in the currency `ours` where they name none, and their currency.
+
+        None where one is absent; -1 for an amount that cannot be read.
+        """
         details = holder.get("amount_details")
         if not isinstance(details, dict):
-            return None, None
-        value = details.get("amount")
-        currency = (wire.text(details.get("currency"), 8) or "").upper() or None
-        if currency not in EXPONENTS or not isinstance(value, int) or isinstance(value, bool):
-            return None, currency
-        if abs(value) > MAX_MINOR:
-            return -1, currency
-        major = to_major(value, currency, decimals=self._decimals(currency))
+            return None if details is None else wire.NO_AMOUNT, None
+        said = wire.currency(details.get("currency"))
+        code = said.upper() if said else ours
+        decimals = self._settings.currency_exponents.get(code or "")
 
-        return wire.minor(major, exponent(currency)), currency
+        return wire.minor_amount(details.get("amount"), code, decimals), said and code
 
     def _decimals(self, currency: str) -> int:
         """Whether yen count as 1 or as 100 is not clear (page objects), so an account may say."""

@@ -20,7 +20,7 @@ from uuid import UUID
 import httpx
 from pydantic import Field, SecretStr, field_validator
 
-from domain.money import EXPONENTS, MAX_MINOR, exponent, to_major, to_minor
+from domain.money import exponent, to_major, to_minor
 from domain.outcome import (
     Absent,
     DeclineClass,
@@ -235,8 +235,9 @@ class Smartpay:
             return _order_without_payment(body)
         if len(ids) > 1:
             return PaymentFacts(payment_ids=ids)
-        if isinstance(records[0], dict) and _whole(records[0].get("amount")) is not None:
-            return replace(self._payment_facts(records[0]), payment_ids=ids)
+        shown = self._payment_facts(records[0]) if isinstance(records[0], dict) else None
+        if shown is not None and shown.problem is None:
+            return replace(shown, payment_ids=ids)
 
         return replace((yield from self._ask_payment(ids[0])), payment_ids=ids)
 
@@ -255,11 +256,12 @@ class Smartpay:
         """`Smartpay-Signature` over `timestamp.body`, the timestamp in milliseconds (SDKs)."""
         stamp = headers.get("smartpay-signature-timestamp", "")
         secret = self._settings.webhook_secret.get_secret_value()
-        expected = signature(secret, stamp.encode() + b"." + body)
+        expected = signature(secret, wire.octets(stamp) + b"." + body)
         given = headers.get("smartpay-signature", "")
-        if not secret or not hmac.compare_digest(expected.encode(), given.encode()):
+        if not secret or not hmac.compare_digest(expected.encode(), wire.octets(given)):
             raise NotificationRefused("the signature does not match")
-        if not stamp.isdecimal() or abs(now - int(stamp) / 1000) > SIGNATURE_TOLERANCE:
+        sent = wire.stamp(stamp)
+        if sent is None or abs(now - sent / 1000) > SIGNATURE_TOLERANCE:
             raise NotificationRefused("the time stamp is not within 300 seconds")
         event = wire.json_object(body)
         about = event.get("eventData") if event else None
@@ -329,7 +331,7 @@ class Smartpay:
                 return Pending(facts=replace(facts, alert=alert))
 
     def _facts(self, refund: Record, refund_id: str, order: RefundOrder) -> Facts:
-        currency = wire.text(refund.get("currency"), 8)
+        currency = wire.currency(refund.get("currency"))
         word = refund.get("status")
 
         return Facts(
@@ -417,16 +419,13 @@ class Smartpay:
             return None
         counted = [each for each in listed if each.get("status") != "failed"]
         amounts = [self._minor(each.get("amount"), currency) for each in counted]
+        known = [amount for amount in amounts if amount is not None and amount >= 0]
 
-        return None if None in amounts else sum(filter(None, amounts))
+        return sum(known) if len(known) == len(counted) else None
 
     def _minor(self, value: object, currency: str | None) -> int | None:
-        """An answered amount in ISO minor units; -1 where the currency has no such fraction."""
-        amount = _whole(value)
-        if amount is None or currency not in EXPONENTS:
-            return None
-
-        return wire.minor(to_major(amount, currency, decimals=self._decimals(currency)), exponent(currency))
+        """An answered amount in ISO minor units, as `wire.minor_amount` reads it."""
+        return wire.minor_amount(value, currency, self._settings.currency_exponents.get(currency or ""))
 
     def _decimals(self, currency: str) -> int:
         return self._settings.currency_exponents.get(currency, exponent(currency))
@@ -554,10 +553,6 @@ def _handle_of(refund: Record) -> str | None:
     metadata = refund.get("metadata")
 
     return wire.text(metadata.get(METADATA_HANDLE)) if isinstance(metadata, dict) else None
-
-
-def _whole(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_MINOR else None
 
 
 def create(settings: AdapterSettings) -> Smartpay:

@@ -212,8 +212,9 @@ class SmartRetry:
         if body.get("type") not in PAYMENTS or word != "APPROVED":
             return PaymentFacts(problem=f"a {wire.text(body.get('type'))} that is {wire.text(word)}")
         currency = wire.text(body.get("currency"), 8)
+        captured = wire.major_amount(body.get("amount"), currency)
 
-        return PaymentFacts(captured=_minor(body.get("amount"), currency), currency=currency)
+        return PaymentFacts(captured=captured if captured and captured > 0 else None, currency=currency)
 
     def ping(self) -> Generator[Ask, httpx.Response, Health]:
         """`/health/` needs no key, so it tells reachability only."""
@@ -226,10 +227,11 @@ class SmartRetry:
         parts = dict(part.strip().partition("=")[::2] for part in headers.get("x-smartretry-signature", "").split(","))
         stamp = parts.get("t", "")
         secret = self._settings.webhook_secret.get_secret_value().encode()
-        expected = hmac.new(secret, stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
-        if not secret or not hmac.compare_digest(expected.encode(), parts.get("v1", "").encode()):
+        expected = hmac.new(secret, wire.octets(stamp) + b"." + body, hashlib.sha256).hexdigest()
+        if not secret or not hmac.compare_digest(expected.encode(), wire.octets(parts.get("v1", ""))):
             raise NotificationRefused("the signature does not match")
-        if not stamp.isdigit() or abs(now - int(stamp)) > SIGNATURE_TOLERANCE:
+        sent = wire.stamp(stamp)
+        if sent is None or abs(now - sent) > SIGNATURE_TOLERANCE:
             raise NotificationRefused("the time stamp is not within 300 seconds")
         event = wire.json_object(body)
         if event is None or not isinstance(event.get("data"), dict):
@@ -270,11 +272,11 @@ class SmartRetry:
             odd = transaction is not None
             return Unknown(reason="the answer is not about the refund asked for", contradiction=odd)
         word, reason = _state(body)
-        currency = wire.text(body.get("currency"), 8)
+        currency = wire.currency(body.get("currency"))
         facts = Facts(
             provider_refund_id=order.provider_refund_id,
             status=wire.text(word),
-            amount=_minor(body.get("amount"), currency or order.currency),
+            amount=wire.major_amount(body.get("amount"), currency or order.currency),
             currency=currency,
             reconciliation_id=wire.text(body.get("arn")),
         )
@@ -369,10 +371,6 @@ def _replayed(response: httpx.Response) -> bool:
     names = ("idempotency-replayed", "x-idempotency-replayed")
 
     return any(response.headers.get(name, "").lower() == "true" for name in names)
-
-
-def _minor(value: object, currency: str | None) -> int | None:
-    return wire.minor(value, exponent(currency)) if currency in EXPONENTS else None
 
 
 def _state(transaction: Mapping[str, Any]) -> tuple[object, str]:

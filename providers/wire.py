@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact
 from functools import lru_cache
 from typing import Any
 
 import httpx
 import msgspec
 
+from domain.money import EXPONENTS, MAX_MINOR, exponent, to_major
 from domain.outcome import Outcome, Unknown
 from providers.base import Ask, Conversation, Move, Question
 
@@ -20,6 +21,14 @@ _MAX_DIGITS = 30
 _HUGE = 10**_MAX_DIGITS
 _NUMBER = re.compile(r"\s*-?[0-9]{1,30}(\.[0-9]{1,30})?\s*", re.ASCII)
 _SECONDS = re.compile(r"[0-9]+", re.ASCII)
+_STAMP = re.compile(r"[0-9]{1,15}", re.ASCII)
+# Raises where a number has to be rounded; the usual context would round after 28 digits and say nothing.
+_EXACT = Context(prec=2 * _MAX_DIGITS, traps=[Inexact])
+
+# What stands for an amount and for a currency that are present but cannot be read: they match none of ours, so that a
+# person looks at the refund. None would count as "not said", and the rest of the answer would be believed.
+NO_AMOUNT = -1
+NO_CURRENCY = "?"
 
 # Nothing can be concluded from these, whatever the body says: a proxy may have answered, or the provider half-way.
 AMBIGUOUS_STATUS = frozenset({408, 409, 425, 429}) | frozenset(range(500, 600)) | frozenset(range(300, 400))
@@ -91,14 +100,53 @@ def decimal(value: object) -> Decimal | None:
     return number if number.is_finite() and (number == 0 or abs(number.adjusted()) <= _MAX_DIGITS) else None
 
 
-def minor(value: object, exponent: int) -> int | None:
-    """A major-unit amount as minor units; a value that does not fit is -1, so that it can match nothing."""
+def minor(value: object, digits: int) -> int | None:
+    """A major-unit amount, number or text, as minor units of `digits` decimals. Never raises.
+
+    None where it is absent (null); NO_AMOUNT where it is no number, or has a fraction of a minor unit.
+    """
+    if value is None:
+        return None
     number = decimal(value)
     if number is None:
-        return None
-    scaled = number.scaleb(exponent)
+        return NO_AMOUNT
+    try:
+        scaled = number.scaleb(digits, _EXACT)
+    except Inexact:
+        return NO_AMOUNT
 
-    return int(scaled) if scaled == scaled.to_integral_value() else -1
+    return int(scaled) if scaled == scaled.to_integral_value() else NO_AMOUNT
+
+
+def major_amount(value: object, code: str | None) -> int | None:
+    """An amount in major units of the currency `code`, number or text, as ISO minor units. Never raises.
+
+    None where the amount is absent; NO_AMOUNT where it cannot be read, in that currency or at all.
+    """
+    if value is None:
+        return None
+
+    return minor(value, EXPONENTS[code]) if code in EXPONENTS else NO_AMOUNT
+
+
+def minor_amount(value: object, code: str | None, decimals: int | None = None) -> int | None:
+    """An amount in the provider's smallest unit of the currency `code`, a whole number, as ISO minor units.
+
+    `decimals`: how many the provider counts, None for those of ISO 4217. None where the amount is absent; NO_AMOUNT
+    where it cannot be read, as a text or a fraction, or is none of ours. Never raises.
+    """
+    if value is None:
+        return None
+    number = None if isinstance(value, str) else integer(value)
+    if number is None or abs(number) > MAX_MINOR or code not in EXPONENTS:
+        return NO_AMOUNT
+
+    return minor(to_major(number, code, decimals=decimals), exponent(code))
+
+
+def currency(value: object) -> str | None:
+    """A currency as the provider writes it: None where it is absent (null), NO_CURRENCY where it is no word."""
+    return None if value is None else text(value, 8) or NO_CURRENCY
 
 
 def retry_after(response: httpx.Response) -> float | None:
@@ -106,6 +154,16 @@ def retry_after(response: httpx.Response) -> float | None:
     value = response.headers.get("retry-after", "")
 
     return min(float(value), 3600.0) if _SECONDS.fullmatch(value) else None
+
+
+def stamp(value: str) -> int | None:
+    """A time stamp of seconds or milliseconds; what is not up to 15 ASCII digits is None."""
+    return int(value) if _STAMP.fullmatch(value) else None
+
+
+def octets(value: str) -> bytes:
+    """A header's value for a comparison of bytes; half a character in it, which UTF-8 has not, raises nothing."""
+    return value.encode(errors="surrogatepass")
 
 
 def unreadable(response: httpx.Response) -> Unknown:

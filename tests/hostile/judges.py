@@ -128,13 +128,13 @@ def _amount(name: str, record: dict[str, Any]) -> int | None:
             return scaled(record.get("amount"), 2)
         case "jpm_smartpay":
             said = member(record, "modificationAmount")
-            # Without a currency these two do not read the amount: see test_hostile_amounts.
-            return scaled(said.get("amount"), 2) if member(said, "currencyCode") == "EUR" else None
+            return scaled(member(said, "amount"), 2) if member(said, "currencyCode") in (None, "EUR") else None
         case "smart2pay":
             return whole(record.get("Amount"))
         case _:
             said = member(record, "amount_details")
-            return whole(said.get("amount")) if str(member(said, "currency")).upper() == "USD" else None
+            currency = member(said, "currency")
+            return whole(member(said, "amount")) if currency is None or str(currency).upper() == "USD" else None
 
 
 # -- one answer, judged -----------------------------------------------------------------------------------------------

@@ -67,6 +67,7 @@ def test_the_same_reference_with_other_content_is_a_conflict(create, refundry):
         ("--account shop --payment PAY00001 --amount 1.234 --currency EUR", 2, "more decimals"),
         ("--account shop --payment PAY00001 --amount 1 --currency eur", 2, "ISO 4217"),
         ("--account shop --payment PAY00001 --amount one --currency EUR", 2, "not a decimal number"),
+        ("--account shop --payment PAY00001 --amount 1_000 --currency EUR", 2, "not a decimal number"),
         ("--account shop --payment PAY00001 --amount 1", 2, "--currency"),
         ("--account shop --amount 1 --currency EUR", 2, "--payment or --order"),
     ],

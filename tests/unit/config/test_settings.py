@@ -370,6 +370,40 @@ def test_a_base_url_is_a_web_address(faults, url):
     assert lines == ["accounts.a.base_url: expected an address beginning with https://, found a string"]
 
 
+@pytest.mark.parametrize(
+    ("url", "rule"),
+    [
+        ("https://x.example/v1\n", "without blanks, line ends and backslashes"),
+        ("https://x.example\\@y.example", "without blanks, line ends and backslashes"),
+        ("https://x.example/?a=b", "without a query or a fragment"),
+        ("https://x.example/#a", "without a query or a fragment"),
+        ("https://ann:pass@x.example/@", "without a user name or a password"),
+    ],
+)
+def test_a_base_url_that_no_request_can_be_made_of_names_the_rule(faults, url, rule):
+    lines = faults(REFUNDRY_ACCOUNTS__A__PROVIDER="x", REFUNDRY_ACCOUNTS__A__BASE_URL=url)
+
+    assert lines == [f"accounts.a.base_url: expected an address {rule}, found a string"]
+
+
+def test_a_base_url_may_have_a_path_with_any_sign(tmp_path):
+    url = "https://x.example:8443//a/@b"
+    environ = KEYS | {"REFUNDRY_ACCOUNTS__A__PROVIDER": "x", "REFUNDRY_ACCOUNTS__A__BASE_URL": url}
+
+    assert load_settings(environ, tmp_path).accounts["a"].base_url == url
+
+
+def test_what_is_nested_too_deeply_is_named(write, faults):
+    assert faults(REFUNDRY_ACCOUNTS="[" * 100_000) == ["REFUNDRY_ACCOUNTS: is nested too deeply"]
+    # It can be read, but not looked through.
+    deep = '{"x":' * 600 + "1" + "}" * 600
+    assert faults(REFUNDRY_ACCOUNTS__A__PROVIDER="x", REFUNDRY_ACCOUNTS__A__X=deep) == [
+        "the settings are nested too deeply"
+    ]
+    path = write("x = " + "[" * 3000 + "]" * 3000)
+    assert faults() == [f"{path}: is nested too deeply"]
+
+
 def test_short_postgresql_addresses_are_understood(tmp_path):
     settings = load_settings(KEYS | {"REFUNDRY_DATABASE_URL": "postgres://u:p@h/d"}, tmp_path)
 

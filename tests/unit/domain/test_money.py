@@ -66,7 +66,9 @@ def test_a_fraction_of_a_minor_unit_is_refused_never_rounded(major, currency):
         to_minor(major, currency)
 
 
-@pytest.mark.parametrize("major", ["", "abc", "1,5", "NaN", "-Infinity", "1e9999999", "1e-9999999", "0x10", "1.2.3"])
+@pytest.mark.parametrize(
+    "major", ["", "abc", "1,5", "NaN", "-Infinity", "1e9999999", "1e-9999999", "0x10", "1.2.3", "1e2", "+1", ".5"]
+)
 def test_what_is_no_decimal_number_is_refused(major):
     with pytest.raises(InvalidMoney, match="is not a decimal number"):
         to_minor(major, "EUR")

@@ -496,9 +496,28 @@ def test_what_is_no_amount_matches_nothing(adapter, amount):
     assert refunded(adapter, posted(entry(modificationAmount=said))).facts.amount == -1
 
 
-@pytest.mark.parametrize("said", [None, {}, [], "25.00", {"currencyCode": "EUR"}, {"amount": 25}])
+@pytest.mark.parametrize("said", [None, {}, {"currencyCode": "EUR"}, {"amount": None, "currencyCode": "EUR"}])
 def test_an_absent_amount_is_none(adapter, said):
     assert refunded(adapter, posted(entry(modificationAmount=said))).facts.amount is None
+
+
+@pytest.mark.parametrize("said", [[], "25.00", 25, {"amount": [25], "currencyCode": "EUR"}, {"amount": {}}])
+def test_an_amount_that_is_there_in_another_shape_matches_nothing(adapter, said):
+    assert refunded(adapter, posted(entry(modificationAmount=said))).facts.amount == -1
+
+
+def test_an_amount_without_a_currency_is_one_of_the_orders_currency(adapter):
+    facts = refunded(adapter, posted(entry(modificationAmount={"amount": 25}))).facts
+
+    assert (facts.amount, facts.currency) == (2500, None)
+
+
+@pytest.mark.parametrize(("currency", "shown"), [([], "?"), ({}, "?"), ("", "?"), ("XYZ", "XYZ")])
+def test_a_currency_that_is_none_matches_nothing(adapter, currency, shown):
+    said = {"amount": 25, "currencyCode": currency}
+    facts = refunded(adapter, posted(entry(modificationAmount=said))).facts
+
+    assert (facts.amount, facts.currency) == (-1, shown)
 
 
 # Whose entry it is

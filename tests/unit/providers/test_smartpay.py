@@ -300,10 +300,12 @@ def test_a_yes_that_shows_no_refund_is_no_yes(smartpay, order, change):
     [
         ({"amount": 999}, 999, "JPY"),
         ({"currency": "USD"}, 1000, "USD"),
-        ({"currency": "jpy"}, None, "jpy"),
+        ({"currency": "jpy"}, -1, "jpy"),
+        ({"currency": []}, -1, "?"),
         ({"amount": None, "currency": None}, None, None),
-        ({"amount": "1000"}, None, "JPY"),
-        ({"amount": 10**30}, None, "JPY"),
+        ({"amount": "1000"}, -1, "JPY"),
+        ({"amount": 10**30}, -1, "JPY"),
+        ({"amount": 1000.0}, 1000, "JPY"),
         ({"currency": None}, 1000, None),
     ],
 )
@@ -557,7 +559,7 @@ def test_a_payment_tells_what_was_captured_and_what_went_back(smartpay, order):
     assert heard.end.problem is None
 
 
-@pytest.mark.parametrize("refunds", [None, ["refund_test_abc"], [{**REFUND, "amount": "?"}]])
+@pytest.mark.parametrize("refunds", [None, ["refund_test_abc"], [{**REFUND, "amount": "?"}], [REFUND, {"amount": 0.5}]])
 def test_what_went_back_is_unknown_unless_all_of_it_is_shown(smartpay, order, refunds):
     assert talk(smartpay.payment(order), answer(200, {**PAYMENT_OBJECT, "refunds": refunds})).end.refunded is None
 

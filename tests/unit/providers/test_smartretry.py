@@ -249,9 +249,10 @@ def test_the_status_of_another_transaction_proves_nothing(smartretry, order, sho
         ({"amount": 24.99}, 2499, "USD"),
         ({"amount": 25.001}, -1, "USD"),
         ({"amount": 25, "currency": "JPY"}, 25, "JPY"),
-        ({"amount": 25, "currency": "dollars"}, None, "dollars"),
-        ({"amount": 25, "currency": "usd"}, None, "usd"),
-        ({"currency": "USDX"}, None, "USDX"),
+        ({"amount": 25, "currency": "dollars"}, -1, "dollars"),
+        ({"amount": 25, "currency": "usd"}, -1, "usd"),
+        ({"currency": "USDX"}, -1, "USDX"),
+        ({"currency": {}}, -1, "?"),
         ({"amount": ..., "currency": ...}, None, None),
         ({"currency": ...}, 2500, None),
     ],
@@ -381,6 +382,13 @@ def test_only_an_approved_sale_or_capture_took_money(smartretry, order, kind, wo
     assert heard.requests[0].url.path == "/v1/payments/status/ABC123/TX8A3F2C"
     assert heard.end.captured == captured
     assert bool(heard.end.problem) is (captured is None)
+
+
+@pytest.mark.parametrize("changes", [{"amount": 25.001}, {"amount": "many"}, {"amount": 0}, {"currency": []}])
+def test_what_cannot_be_read_of_a_payment_caps_nothing(smartretry, order, changes):
+    end = talk(smartretry.payment(order), status("APPROVED", **{"type": "sale"} | changes)).end
+
+    assert (end.captured, end.problem) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domain.money import EXPONENTS
 from domain.outcome import Pending, Unknown
 from providers import wire
 from providers.base import Ask, Move
@@ -130,8 +131,11 @@ def test_a_decimal_is_a_number_or_text(value, expected):
         (Decimal("25.001"), 2, -1),
         (Decimal("0.5"), 0, -1),
         (None, 2, None),
-        ("x", 2, None),
-        (True, 2, None),
+        (Decimal("10." + "0" * 100), 2, 1000),
+        (Decimal("10." + "0" * 100 + "1"), 2, -1),
+        ("x", 2, -1),
+        (True, 2, -1),
+        ([], 2, -1),
     ],
 )
 def test_major_units_become_minor_ones_or_match_nothing(value, exponent, expected):
@@ -144,7 +148,70 @@ def test_major_units_become_minor_ones_or_match_nothing(value, exponent, expecte
     ids=["overflow", "long", "text", "integer"],
 )
 def test_an_amount_beyond_every_amount_matches_nothing(value):
-    assert wire.minor(value, 2) in (None, -1)
+    assert wire.minor(value, 2) == -1
+    assert wire.major_amount(value, "EUR") == -1
+    assert wire.minor_amount(value, "EUR") == -1
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "expected"),
+    [
+        (None, "EUR", None),
+        (None, None, None),
+        ("25.5", "EUR", 2550),
+        (Decimal("25.5"), "KWD", 25_500),
+        (25, None, -1),
+        (25, "eur", -1),
+        (25, wire.NO_CURRENCY, -1),
+    ],
+)
+def test_an_amount_in_major_units_is_exact_or_matches_nothing(value, code, expected):
+    assert wire.major_amount(value, code) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "decimals", "expected"),
+    [
+        (None, "EUR", None, None),
+        (1000, "EUR", None, 1000),
+        (Decimal("1000.0"), "EUR", None, 1000),
+        (1000, "JPY", 2, 10),
+        (1001, "JPY", 2, -1),
+        (1000, "EUR", 0, 100_000),
+        ("1000", "EUR", None, -1),
+        (Decimal("0.5"), "EUR", None, -1),
+        (10**15 + 1, "EUR", None, -1),
+        (1000, None, None, -1),
+        (1000, wire.NO_CURRENCY, 2, -1),
+    ],
+)
+def test_an_amount_in_minor_units_is_exact_or_matches_nothing(value, code, decimals, expected):
+    assert wire.minor_amount(value, code, decimals) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(None, None), ("EUR", "EUR"), ("dollars and cents", "dollars "), (978, "978"), ("", "?"), ([], "?"), ({}, "?")],
+)
+def test_a_currency_is_absent_or_a_word(value, expected):
+    assert wire.currency(value) == expected
+    assert wire.NO_CURRENCY not in EXPONENTS
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("1700000000", 1_700_000_000),
+        ("", None),
+        ("-1", None),
+        ("1.5", None),
+        ("\xb2", None),
+        ("٣", None),
+        ("9" * 16, None),
+    ],
+)
+def test_a_time_stamp_is_up_to_15_digits(value, expected):
+    assert wire.stamp(value) == expected
 
 
 @given(ANY_JSON)
