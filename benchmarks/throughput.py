@@ -35,7 +35,7 @@ Figures = dict[str, float]
 
 def measure(*, quick: bool) -> list[Row]:
     """Both rows."""
-    ours, theirs, nothing, rounds = (4000, 200, 1500, 1) if quick else (12_000, 600, 3000, 5)
+    ours, theirs, nothing, rounds = (4000, 200, 1500, 1) if quick else (8000, 600, 3000, 3)
     python = None if quick else gevent_python()
     rivals = [each for each in RIVALS if python or each[0] != "gevent"]
     rivals = [("prefork", "32")] if quick else rivals
