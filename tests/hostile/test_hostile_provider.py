@@ -205,6 +205,8 @@ ZEROS = b"\0" * (64 * 1_048_576)
 GZIP_BOMB = gzip.compress(ZEROS, 9)
 DEFLATE_BOMB = zlib.compress(ZEROS, 9)
 assert len(GZIP_BOMB) < MAX_ANSWER
+
+
 @pytest.mark.parametrize(
     ("encoding", "bomb", "sized"),
     [
