@@ -1,4 +1,6 @@
 import threading
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import pytest
 from sqlalchemy import BigInteger, Boolean, Double, Text, select
@@ -152,3 +154,24 @@ def test_a_ledger_that_is_not_there_says_so():
     with pytest.raises(OperationalError), ledger.read():
         pass
     ledger.dispose()
+
+
+def test_processes_that_open_a_new_file_at_once_all_get_in(tmp_path):
+    with ProcessPoolExecutor(6, mp_context=get_context("spawn")) as pool:
+        opened = list(pool.map(open_each, [str(tmp_path)] * 6))
+
+    assert opened == [FILES] * 6
+
+
+FILES = 200
+
+
+def open_each(folder):
+    """Open that many new files, beside others who do the same; before ours waited, one in a few hundred was refused."""
+    for number in range(FILES):
+        ledger = Ledger(f"sqlite:///{folder}/{number}.db")
+        with ledger.write() as connection:
+            connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS t (a INTEGER)")
+        ledger.dispose()
+
+    return FILES
