@@ -123,6 +123,16 @@ def beat_command() -> list[str]:
     ]
 
 
+def api_command(*, host: str, port: int) -> list[str]:
+    """HTTP for machines."""
+    return [*_PYTHON, "api", f"--host={host}", f"--port={port}"]
+
+
+def openapi_command() -> list[str]:
+    """The API's OpenAPI document, on stdout."""
+    return [*_PYTHON, "api", "--openapi"]
+
+
 def sandbox_command(*, host: str, port: int, seed: int | None = None, faults: Path | None = None) -> list[str]:
     """The five providers, simulated."""
     options = [f"--host={host}", f"--port={port}"]

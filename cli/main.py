@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from cli import accounts, approvals, audit, db, dead, processes, refunds, status, submit, users, workers
+from cli import accounts, approvals, audit, db, dead, keys, processes, refunds, status, submit, users, workers
 from cli.command import command, group
 from cli.demo import show_demo
-from cli.errors import Status, problem_of, report
+from cli.errors import Status, failure_of, report
 from cli.up import run_up
 
 app = group(
@@ -43,6 +43,8 @@ app.command("demo")(show_demo)
 app.command("up")(run_up)
 app.command("worker")(processes.run_worker)
 app.command("beat")(processes.run_beat)
+app.command("api")(processes.run_api)
+app.command("openapi")(processes.show_openapi)
 app.command("sandbox")(processes.run_sandbox)
 command(app, "status")(status.show_status)
 command(app, "doctor")(status.show_doctor)
@@ -54,6 +56,7 @@ app.add_typer(accounts.app, name="accounts")
 app.add_typer(workers.app, name="workers")
 app.add_typer(workers.queues_app, name="queues")
 app.add_typer(users.app, name="users")
+app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
 app.add_typer(db.app, name="db")
 
@@ -70,10 +73,10 @@ def run(arguments: Sequence[str]) -> int:
         if type(error).__name__ == "NoArgsIsHelpError":
             sys.stderr.write(f"{error}\n")
             return Status.USAGE
-        problem = problem_of(error)
-        if problem is None:
+        failure = failure_of(error)
+        if failure is None:
             raise
-        return report(problem, as_json=_wants_json(arguments))
+        return report(failure, as_json=_wants_json(arguments))
 
     return int(result or Status.DONE)
 

@@ -1,4 +1,4 @@
-"""`refundry worker`, `beat` and `sandbox`: programs that run until they are stopped."""
+"""`refundry worker`, `beat`, `api` and `sandbox`: programs that run until they are stopped."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.children import beat_command, worker_command
+from cli.children import api_command, beat_command, openapi_command, worker_command
 from cli.errors import Unusable
 from cli.output import Format
 from cli.session import Session, environment
@@ -41,6 +41,20 @@ def run_beat() -> None:
     One is enough; two do no harm; without one the workers ring for themselves.
     """
     _become(beat_command())
+
+
+def run_api(host: Host = "127.0.0.1", port: Port = 8080) -> None:
+    """Run the HTTP API for machines.
+
+    Jobs are accepted as long as the ledger answers, with or without Redis. See `refundry keys` and docs/api.md.
+    """
+    _become(api_command(host=host, port=port))
+
+
+def show_openapi() -> None:
+    """Write the API's OpenAPI 3.1 document to stdout."""
+    command = openapi_command()
+    os.execv(command[0], command)  # noqa: S606 - a command of ours
 
 
 def run_sandbox(

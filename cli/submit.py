@@ -12,13 +12,14 @@ from typing import Annotated, Any, BinaryIO
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cli.errors import Status, Unusable, problem_of
+from cli.errors import Status, Unusable
 from cli.jobs import FileFormat, Line, format_of, read
 from cli.output import Row, make_console
 from cli.session import Session
 from domain.errors import InvalidJob, Refused
 from domain.state import State
 from engine.people import Verb
+from engine.problems import problem_of
 from engine.submit import Receipt, submit_many
 from engine.view import refund_view
 

@@ -15,7 +15,7 @@ import typer
 from sqlalchemy import make_url
 
 from cli import embedded, simulated
-from cli.children import Child, beat_command, stop_all, worker_command
+from cli.children import Child, api_command, beat_command, stop_all, worker_command
 from cli.embedded import EmbeddedRedis
 from cli.errors import Unusable
 from cli.processes import Host, Port
@@ -32,6 +32,8 @@ PAUSE = 0.2
 #: What ends within so many seconds of its start is started again only after as many.
 TOO_SOON = 5.0
 GRACE = 10.0
+FIRST_PORT = 8080
+PORTS_TRIED = 50
 
 Processes = Annotated[int | None, typer.Option(min=1, help="Worker processes; by default twice the cores.")]
 WithSandbox = Annotated[
@@ -48,16 +50,14 @@ def run_up(
 ) -> None:
     """Run everything in one terminal.
 
-    Redis (embedded unless one is configured), migrations, worker and beat. Ctrl-C stops all of it in order: what is on
-    its way to a provider is finished first. (--host and --port are for pages and HTTP interfaces; this version has
-    none.)
+    Redis (embedded unless one is configured), migrations, worker, beat and the HTTP API: on --port, or the next free
+    one. Ctrl-C stops all of it in order: what is on its way to a provider is finished first.
     """
-    del host, port
     with ExitStack() as stack, _stoppable():
-        _run(stack, processes or 2 * (os.cpu_count() or 1), sandbox=sandbox)
+        _run(stack, processes or 2 * (os.cpu_count() or 1), host, port, sandbox=sandbox)
 
 
-def _run(stack: ExitStack, processes: int, *, sandbox: bool) -> None:
+def _run(stack: ExitStack, processes: int, host: str, port: int, *, sandbox: bool) -> None:
     defaults: Tree = {"security": embedded.make_keys()}
     if load_settings(defaults=defaults).redis.url is None:
         redis = EmbeddedRedis()
@@ -68,16 +68,31 @@ def _run(stack: ExitStack, processes: int, *, sandbox: bool) -> None:
     settings = load_settings(defaults=defaults)
     longest = longest_call(list(build_accounts(settings.accounts).values()))
     migrate.upgrade(settings.database.url)
-    children = _children(processes, _environment(settings, defaults))
+    port = _next_free(port)
+    children = _children(processes, host, port, _environment(settings, defaults))
     stack.callback(lambda: stop_all(children, longest + GRACE))
     for child in children:
         child.start()
-    _introduce(settings)
+    _introduce(settings, f"http://{host}:{port}")
     _watch(children)
 
 
-def _children(processes: int, environ: Mapping[str, str]) -> list[Child]:
-    commands = {"worker": worker_command(processes=processes, queues=QUEUES), "beat": beat_command()}
+def _next_free(port: int) -> int:
+    """The port itself, or the next one that nobody listens on."""
+    first = port or FIRST_PORT
+    found = next((each for each in range(first, first + PORTS_TRIED) if embedded.is_free(each)), None)
+    if found is None:
+        raise Unusable(f"no port from {first} to {first + PORTS_TRIED - 1} is free: give another --port")
+
+    return found
+
+
+def _children(processes: int, host: str, port: int, environ: Mapping[str, str]) -> list[Child]:
+    commands = {
+        "api": api_command(host=host, port=port),  # first: it is up before the others
+        "worker": worker_command(processes=processes, queues=QUEUES),
+        "beat": beat_command(),
+    }
 
     return [Child(name, command, env=environ, cwd=Path.cwd()) for name, command in commands.items()]
 
@@ -110,11 +125,12 @@ def _start_sandbox(stack: ExitStack) -> dict[str, Any]:
     return accounts
 
 
-def _introduce(settings: Settings) -> None:
+def _introduce(settings: Settings, api: str) -> None:
     ledger = make_url(settings.database.url).render_as_string(hide_password=True)
     redis = urlsplit(settings.redis.url or "")
     _say(f"Redis     {redis.hostname or redis.path}{f':{redis.port}' if redis.port else ''}")
     _say(f"ledger    {ledger}")
+    _say(f"API       {api}  (a key: refundry keys create --name shop --scope refunds:write --scope refunds:read)")
     _say(f"accounts  {', '.join(settings.accounts) or 'none'}")
     if not settings.accounts:
         _say("          add one to refundry.toml (see refundry.example.toml), or try it out: refundry up --sandbox")

@@ -169,6 +169,22 @@ class IntakeSettings(Section):
     batch: Count = Field(500, le=10_000)
 
 
+class ApiSettings(Section):
+    """`[api]`: what one key may ask for, and what one hour of one client may bring (no quota by default).
+
+    `rate_limit`: requests of one key. `jobs_per_hour`, `money_per_hour` (minor units): of all keys of one name.
+    `threads`: requests that are worked on at once; `connections`: open at once.
+    """
+
+    rate_limit: Rate = RateLimit(6000, 60.0)
+    jobs_per_hour: Count | None = None
+    money_per_hour: Thresholds = Field(default_factory=dict)
+    threads: Count = Field(16, le=200)
+    connections: Count = 1000
+    body_timeout: Seconds = 20.0
+    batch_timeout: Seconds = 120.0
+
+
 class LoggingSettings(Section):
     """`[logging]`."""
 
@@ -194,6 +210,7 @@ class Settings(BaseSettings):
     events: EventSettings = EventSettings()
     intake: IntakeSettings = IntakeSettings()
     logging: LoggingSettings = LoggingSettings()
+    api: ApiSettings = ApiSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -6,7 +6,9 @@ RefundError
 ├── Refused             a rule says no (over the cap, wrong state); carries a stable code
 │   ├── Conflict        something else already stands there (same reference, other content)
 │   ├── NotFound        no such refund, account, request
-│   └── Forbidden       the actor lacks the role, or is the requester
+│   ├── Forbidden       the actor lacks the role, or is the requester
+│   ├── Unauthenticated nobody we know; which part was wrong is not said
+│   └── QuotaExceeded   too much in too short a time; carries when to come back
 ├── IllegalMove         a state change that the table does not allow: a defect, never an answer
 └── ConfigurationError  settings that cannot work
 """
@@ -68,6 +70,19 @@ class NotFound(Refused):
 
 class Forbidden(Refused):
     """The actor may not do this."""
+
+
+class Unauthenticated(Refused):
+    """Nobody we know; which part was wrong is not said."""
+
+
+class QuotaExceeded(Refused):
+    """Too much in too short a time: `policy` names the limit, `retry_after` says in how many seconds it is over."""
+
+    def __init__(self, policy: str, message: str, *, retry_after: float) -> None:
+        self.policy = policy
+        self.retry_after = retry_after
+        super().__init__("quota-exceeded", message)
 
 
 class IllegalMove(RefundError):

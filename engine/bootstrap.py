@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import redis
+from redis import Redis
 
 from config.settings import AccountSettings, Settings
 from domain.errors import ConfigurationError, FieldError, InvalidJob
@@ -20,8 +21,11 @@ from providers.registry import build
 from signals.bell import Bell
 from signals.client import connect
 from signals.limits import Limit, Limits
+from signals.rates import Rates
 
 LEASE_MARGIN = 1.0
+# How long a request waits for Redis, which decides nothing about it.
+QUICK = 0.25
 
 Ring = Callable[[str, str], None]
 
@@ -55,6 +59,18 @@ class Engine:
         return Limits(self.redis, self.worker)
 
     @cached_property
+    def quick(self) -> "Redis | None":
+        """A connection for what nobody waits for; None where no server is configured."""
+        url = self.settings.redis.url
+
+        return None if url is None else connect(str(url), timeout=QUICK)
+
+    @cached_property
+    def rates(self) -> Rates:
+        """How often each caller asks."""
+        return Rates(self.quick)
+
+    @cached_property
     def bell(self) -> Bell | None:
         """The doorbells' debounce."""
         return None if self.redis is None else Bell(self.redis)
@@ -69,8 +85,10 @@ class Engine:
     def close(self) -> None:
         """Close every connection."""
         self.ledger.dispose()
-        if "redis" in self.__dict__ and self.redis is not None:
-            self.redis.close()
+        for name in ("redis", "quick"):
+            client: Redis | None = self.__dict__.get(name)
+            if client is not None:
+                client.close()
 
 
 def bootstrap(settings: Settings, *, ring: Ring = silent, pool_size: int = 5) -> Engine:

@@ -1,5 +1,6 @@
 """How things stand: for `status`, and, with questions to everybody, for `doctor`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -13,10 +14,12 @@ from domain.state import State
 from engine.account import Account
 from engine.ask import ping
 from engine.bootstrap import Engine
+from engine.operate import switches
 from engine.tick import BEAT
 from ledger import queries, rejected, workers
 from providers.base import Health
 from providers.transport import Transport
+from signals.limits import Breaker
 
 log = structlog.get_logger(__name__)
 
@@ -194,3 +197,85 @@ async def _account(account: Account) -> Finding:
     }
 
     return Finding(f"account {account.name}", grades.get(health, Grade.UNHEALTHY), words[health])
+
+
+def reachable(engine: Engine) -> dict[str, str]:
+    """Whether database and Redis answer, in a word each."""
+    try:
+        with engine.ledger.read() as connection:
+            connection.execute(text("SELECT 1"))
+        database = "ok"
+    except SQLAlchemyError:
+        database = "unreachable"
+
+    return {"database": database, "redis": _redis_word(engine)}
+
+
+def _redis_word(engine: Engine) -> str:
+    if engine.quick is None:
+        return "not configured"
+    try:
+        engine.quick.ping()
+    except redis.RedisError:
+        return "unreachable"
+
+    return "ok"
+
+
+Samples = list[tuple[list[str], float]]
+
+
+def figures(engine: Engine, queues: Sequence[str]) -> dict[str, tuple[str, list[str], Samples]]:
+    """What a metrics collector shows of ledger and Redis: name, words, labels and samples."""
+    overview = status(engine)
+    redis_answers = _redis_word(engine) == "ok"  # an absent figure is no nought
+    unknown = [([currency], float(each["amount"])) for currency, each in overview["unknown"].items()]
+
+    return {
+        "state": ("Refunds in each state.", ["state"], [([name], n) for name, n in overview["states"].items()]),
+        "oldest_due_seconds": (
+            "Since when the oldest due refund waits.",
+            [],
+            [([], overview["oldest_due_seconds"] or 0.0)],
+        ),
+        "unknown_amount": ("Money of unknown outcome, in minor units.", ["currency"], unknown),
+        "rejected_open": ("Rejected jobs that nobody has closed.", [], [([], overview["rejected_jobs"])]),
+        "breaker_state": (
+            "0 closed, 1 half open, 2 open.",
+            ["account", "provider"],
+            _breakers(engine) if redis_answers else [],
+        ),
+        "queue_depth": (
+            "Doorbells waiting in each queue.",
+            ["queue"],
+            _depths(engine, queues) if redis_answers else [],
+        ),
+    }
+
+
+_POSITIONS = {Breaker.CLOSED: 0.0, Breaker.HALF_OPEN: 1.0, Breaker.OPEN: 2.0}
+
+
+def _breakers(engine: Engine) -> Samples:
+    """As they are held by hand, else as they stand."""
+    now = engine.clock()
+    held = {
+        name: Breaker(position)
+        for name, each in switches(engine).items()
+        if each is not None and (position := each.forced(now)) is not None
+    }
+
+    return [
+        (
+            [account.name, account.provider.name],
+            _POSITIONS[held.get(account.name) or engine.limits.breaker(account.name, account.limit)],
+        )
+        for account in engine.accounts.values()
+    ]
+
+
+def _depths(engine: Engine, queues: Sequence[str]) -> Samples:
+    assert engine.quick is not None
+    depths: list[Any] = [engine.quick.llen(name) for name in queues]
+
+    return [([name], float(depth)) for name, depth in zip(queues, depths, strict=True)]

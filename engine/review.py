@@ -284,7 +284,7 @@ def _carry_out(connection: Connection, engine: Engine, refund: Refund, request: 
     match request.kind:
         case "send":
             job = msgspec.json.decode(refund.job)
-            after = moved(refund, State.QUEUED, now, due_at=max(now, _not_before(job) or now))
+            after = moved(refund, State.QUEUED, now, due_at=max(now, not_before(job) or now))
         case "new_handle":
             after = _renewed(engine, refund, now)
             data["handle"] = after.handle
@@ -448,7 +448,8 @@ def _open_request(connection: Connection, approval_id: str) -> Approval:
     return request
 
 
-def _not_before(job: Mapping[str, Any]) -> float | None:
+def not_before(job: Mapping[str, Any]) -> float | None:
+    """Until when a job, as the ledger keeps it, is to wait; epoch seconds."""
     value = job.get("not_before")
 
     return datetime.fromisoformat(value).timestamp() if value else None

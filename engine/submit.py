@@ -2,7 +2,7 @@
 
 import secrets
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,8 @@ class Receipt:
 
 
 Body = bytes | str | dict[str, Any]
+#: Admits candidates in one transaction of the ledger, in order; a refusal is an answer, an exception undoes all of it.
+Admit = Callable[[Connection, Sequence[Candidate]], Sequence[Admission | Refused]]
 
 
 def submit(engine: Engine, body: Body, *, actor: str, via: str, traceparent: str | None = None) -> Receipt:
@@ -48,17 +50,18 @@ def submit_many(
     via: str,
     traceparents: Sequence[str | None] | None = None,
     dry_run: bool = False,
+    admit: Admit = intake.accept,
 ) -> list[Receipt]:
     """Accept jobs in one transaction; one receipt each, in order. A bad job never stops a good one.
 
     The same reference with the same content is answered with the first refund. When this returns, what it accepted is
-    committed and a worker has been called.
+    committed and a worker has been called. `admit`: what lets them in, for ways in with rules of their own.
     """
     now = engine.clock()
     traces = traceparents or [None] * len(bodies)
     checked = [_check(engine, body, now, actor, via, trace) for body, trace in zip(bodies, traces, strict=True)]
     candidates = [each.candidate for each in checked if each.candidate is not None]
-    admissions = iter(_admit(engine, candidates, dry_run=dry_run) if candidates else ())
+    admissions = iter(_admit(engine, candidates, admit, dry_run=dry_run) if candidates else ())
     receipts = [
         Receipt(problem=each.problem)
         if each.candidate is None
@@ -210,18 +213,25 @@ def _hashes(engine: Engine, job: RefundJob) -> dict[str, str | None]:
 
 
 class _DryRun(Exception):
-    def __init__(self, admissions: list[Admission]) -> None:
+    def __init__(self, admissions: Sequence[Admission | Refused]) -> None:
         self.admissions = admissions
 
 
-def _admit(engine: Engine, candidates: Sequence[Candidate], *, dry_run: bool) -> list[Admission]:
-    def work(connection: Connection) -> list[Admission]:
-        admissions = intake.accept(connection, candidates)
-        waiting = [
-            each.refund
-            for each in admissions
-            if each.result is Result.ACCEPTED and each.refund and each.refund.state is State.AWAITING_APPROVAL
-        ]
+def accepted(admission: Admission | Refused) -> Refund | None:
+    """The refund that this answer has made; None where there was one already, or is none."""
+    if isinstance(admission, Refused) or admission.result is not Result.ACCEPTED:
+        return None
+
+    return admission.refund
+
+
+def _admit(
+    engine: Engine, candidates: Sequence[Candidate], admit: Admit, *, dry_run: bool
+) -> Sequence[Admission | Refused]:
+    def work(connection: Connection) -> Sequence[Admission | Refused]:
+        admissions = admit(connection, candidates)
+        made = [refund for each in admissions if (refund := accepted(each)) is not None]
+        waiting = [refund for refund in made if refund.state is State.AWAITING_APPROVAL]
         by_id = {candidate.refund.id: candidate for candidate in candidates}
         for refund in waiting:
             ask_to_send(
@@ -242,7 +252,11 @@ def _admit(engine: Engine, candidates: Sequence[Candidate], *, dry_run: bool) ->
         return rehearsal.admissions
 
 
-def _receipt(engine: Engine, candidate: Candidate, admission: Admission, warnings: tuple[str, ...]) -> Receipt:
+def _receipt(
+    engine: Engine, candidate: Candidate, admission: Admission | Refused, warnings: tuple[str, ...]
+) -> Receipt:
+    if isinstance(admission, Refused):
+        return Receipt(problem=admission)
     refund, detail = admission.refund, admission.detail
     match admission.result:
         case Result.ACCEPTED:

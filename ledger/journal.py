@@ -1,7 +1,7 @@
 """The audit journal: each subject's events are a hash chain, and anchors digest the heads of all chains."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,13 @@ def story(connection: Connection, subject: str) -> list[dict[str, Any]]:
     rows = connection.execute(select(event).where(event.c.subject == subject).order_by(event.c.seq))
 
     return [{**row._mapping, "data": msgspec.json.decode(row.data)} for row in rows]  # noqa: SLF001
+
+
+def firsts(connection: Connection, subjects: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The data of each subject's first event."""
+    query = select(event.c.subject, event.c.data).where(event.c.subject.in_(subjects), event.c.seq == 1)
+
+    return {subject: msgspec.json.decode(data) for subject, data in connection.execute(query)}
 
 
 def recent(connection: Connection, *, limit: int, subject_like: str = "%") -> list[dict[str, Any]]:

@@ -334,3 +334,42 @@ note = Table(
     Column("actor", String(96), nullable=False),
     Column("text", String(2000), nullable=False),
 )
+
+# Keys of machines. `name`: the client that they belong to; a client has two live ones while it changes them.
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("name", String(64), nullable=False, index=True),
+    Column("secret_hash", String(64), nullable=False),
+    Column("scopes", String(128), nullable=False),
+    Column("accounts", Text),
+    Column("created_by", String(96), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+    Column("last_used_at", Double),
+    Column("revoked_at", Double),
+    Column("revoked_by", String(96)),
+)
+
+# What a client has said under an Idempotency-Key; the refund's own reference outlasts it.
+idempotency_key = Table(
+    "idempotency_key",
+    metadata,
+    Column("client", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("at", Double, nullable=False),
+)
+Index("ix_idempotency_key_at", idempotency_key.c.at)
+
+# What a client has had accepted in an hour: currency "" counts jobs, the others minor units of money.
+quota_use = Table(
+    "quota_use",
+    metadata,
+    Column("client", String(64), primary_key=True),
+    Column("hour", Integer, primary_key=True),
+    Column("currency", String(3), primary_key=True),
+    Column("used", BigInteger, nullable=False),
+    CheckConstraint("used >= 0", "used_not_negative"),
+)

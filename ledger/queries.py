@@ -112,6 +112,15 @@ def attempts_of(connection: Connection, refund_id: str) -> list[dict[str, Any]]:
     return [dict(row._mapping) for row in rows]  # noqa: SLF001 - the documented way
 
 
+def first_handles(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
+    """The handle of each refund's first attempt."""
+    if not ids:
+        return {}
+    query = select(attempt.c.refund_id, attempt.c.handle).where(attempt.c.refund_id.in_(ids), attempt.c.no == 1)
+
+    return {str(row.refund_id): str(row.handle) for row in connection.execute(query)}
+
+
 def dead(connection: Connection, *, limit: int, before: str | None = None) -> list[Refund]:
     """Dead letters, newest first: what stands in review, and what the provider took back."""
     query = select(*COLUMNS).where(_DEAD).order_by(refund.c.id.desc()).limit(limit)

@@ -3,11 +3,15 @@
 import redis
 
 
-def connect(url: str) -> "redis.Redis":
+def connect(url: str, *, timeout: float = 10.0) -> "redis.Redis":
     """A client whose every call ends within seconds."""
     if url.startswith("unix://"):
-        return redis.Redis.from_url(url, socket_timeout=10)
+        return redis.Redis.from_url(url, socket_timeout=timeout)
 
     return redis.Redis.from_url(
-        url, socket_timeout=10, socket_connect_timeout=2, socket_keepalive=True, health_check_interval=25
+        url,
+        socket_timeout=timeout,
+        socket_connect_timeout=min(timeout, 2),
+        socket_keepalive=True,
+        health_check_interval=25,
     )

@@ -1,0 +1,64 @@
+"""The application: routers, errors and what surrounds every request."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio.to_thread
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.types import ASGIApp
+
+from api import documents, probes, refunds
+from api.envelope import Envelope
+from api.figures import Figures
+from api.problems import handle_errors
+from engine.bootstrap import Engine
+
+VERSION = "1"
+#: Everything that this door answers; notifications and what else there will be is added here.
+ROUTERS = (refunds.router, probes.router)
+
+
+def build(engine: Engine) -> ASGIApp:
+    """The whole door over this engine."""
+    app = application(engine.settings.api.threads)
+    app.state.engine = engine
+    app.state.figures = Figures(engine)
+
+    return Envelope(app, app.state.figures.watch)
+
+
+def application(threads: int = 1) -> FastAPI:
+    """The routes, without anything behind them. `threads`: endpoints at work at once."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = threads
+        yield
+
+    app = FastAPI(title="Refundry", version=VERSION, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.router.redirect_slashes = False
+    handle_errors(app)
+    for router in ROUTERS:
+        app.include_router(router)
+
+    return app
+
+
+def openapi() -> dict[str, Any]:
+    """The OpenAPI 3.1 document."""
+    app = application()
+    document = get_openapi(
+        title="Refundry",
+        version=VERSION,
+        openapi_version="3.1.0",
+        summary="Refund jobs in, outcomes out.",
+        description=documents.DESCRIPTION,
+        routes=app.routes,
+        tags=documents.TAGS,
+    )
+    components = document.setdefault("components", {})
+    components["schemas"] = documents.schemas()
+
+    return document
