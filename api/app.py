@@ -42,6 +42,7 @@ def application(threads: int = 1) -> FastAPI:
     handle_errors(app)
     for router in ROUTERS:
         app.include_router(router)
+    app.state.routes = [route for router in ROUTERS for route in router.routes]
 
     return app
 

@@ -9,7 +9,6 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match
 
 from api.envelope import request_id_of
 from domain.errors import FieldError, RefundError
@@ -104,9 +103,9 @@ async def _framework(request: Request, error: Exception) -> Response:
 def _methods(request: Request) -> list[str]:
     """What may be done at a path, over all routes that know it."""
     methods = {"OPTIONS"}
-    for route in request.app.routes:
-        if route.matches(request.scope)[0] is not Match.NONE:
-            methods |= set(route.methods)
+    for route in request.app.state.routes:
+        if route.path_regex.match(request.url.path):
+            methods |= route.methods
     methods |= {"HEAD"} if "GET" in methods else set()
 
     return sorted(methods)

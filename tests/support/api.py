@@ -19,13 +19,8 @@ from tests.support.stack import ROOT, toml
 
 ADMIN = Actor("ada", frozenset({Role.ADMIN}))
 ACCOUNTS: dict[str, dict[str, Any]] = {
-    "shop": {
-        "provider": "smartretry",
-        "api_key": "sk_test",
-        "terminal_id": "ABC123",
-        "webhook_secret": "whsec",
-    },
-    "jp-store": {"provider": "smartpay", "secret_key": "sk_test_Secret", "webhook_secret": "Gk7Qm2XvT9bLr4Zc"},
+    name: {"provider": "smartpay", "secret_key": f"sk_test_{name}", "webhook_secret": "Gk7Qm2XvT9bLr4Zc"}
+    for name in ("shop", "jp-store")
 }
 
 
@@ -92,9 +87,9 @@ def job(reference: str = "R-1", **changes: Any) -> dict[str, Any]:
     whole = {
         "reference": reference,
         "account": "shop",
-        "payment": {"id": f"TX-{reference}", "order_id": "OR7B9E1D", "amount": 5000, "currency": "USD"},
+        "payment": {"id": f"TX-{reference}", "order_id": "OR7B9E1D", "amount": 5000, "currency": "JPY"},
         "amount": 2500,
-        "currency": "USD",
+        "currency": "JPY",
         **changes,
     }
 

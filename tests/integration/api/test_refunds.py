@@ -65,7 +65,7 @@ def test_other_content_under_a_known_reference_is_a_conflict_that_names_the_fiel
     ("changes", "status", "code", "pointer"),
     [
         ({"amount": 5001}, 422, "validation-failed", "#/amount"),
-        ({"payment": {"id": "TX-over", "order_id": "OR", "currency": "USD"}, "amount": 1.0}, 422, None, "#/amount"),
+        ({"payment": {"id": "TX-over", "order_id": "OR", "currency": "JPY"}, "amount": 1.0}, 422, None, "#/amount"),
         ({"amount": 12.5}, 422, "validation-failed", "#/amount"),
         ({"amount": "2500"}, 422, "validation-failed", "#/amount"),
         ({"amount": True}, 422, "validation-failed", "#/amount"),
@@ -177,7 +177,7 @@ def test_a_batch_that_is_no_array_of_jobs_is_refused(client, body):
 
 
 def test_lists_are_paged_by_cursors_that_belong_to_their_filters(client, name):
-    payment = {"id": f"P-{name}", "order_id": f"O-{name}", "amount": 70_000, "currency": "USD"}
+    payment = {"id": f"P-{name}", "order_id": f"O-{name}", "amount": 70_000, "currency": "JPY"}
     made = [client.post("/v1/refunds", json=job(f"{name}-{n}", payment=payment)).json()["id"] for n in range(7)]
     seen, pages, target = [], 0, f"/v1/refunds?order_id=O-{name}&limit=3&state=queued&state=failed"
     while target:
