@@ -59,7 +59,8 @@ def openapi() -> dict[str, Any]:
         routes=app.routes,
         tags=documents.TAGS,
     )
-    components = document.setdefault("components", {})
-    components["schemas"] = documents.schemas()
+    known = document["components"].get("schemas", {})
+    known = {name: each for name, each in known.items() if "ValidationError" not in name}  # ours are problems
+    document["components"]["schemas"] = {**known, **documents.schemas()}
 
     return document

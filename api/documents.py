@@ -307,7 +307,18 @@ SUBMIT = _route(
     "submitRefund",
     _ok(202, "Refund", "Accepted: it is in the ledger.", headers=_LOCATION, links=_LINKS)
     | _problems(400, *_COMMON, 408, 409, 412, 413, 415),
-    _body({"application/json": {"schema": {"$ref": _REF + "RefundJob"}}}),
+    {
+        "parameters": [
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "required": False,
+                "description": IDEMPOTENCY_KEY,
+                "schema": {"type": "string", "pattern": '^("[A-Za-z0-9_.:-]{1,255}"|[A-Za-z0-9_.:-]{1,255})$'},
+            }
+        ],
+        **_body({"application/json": {"schema": {"$ref": _REF + "RefundJob"}}}),
+    },
     202,
 )
 BATCH = _route(

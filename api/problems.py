@@ -102,10 +102,10 @@ async def _framework(request: Request, error: Exception) -> Response:
 
 def _methods(request: Request) -> list[str]:
     """What may be done at a path, over all routes that know it."""
-    methods = {"OPTIONS"}
-    for route in request.app.state.routes:
-        if route.path_regex.match(request.url.path):
-            methods |= route.methods
+    path = request.url.path
+    known = [each for each in request.app.state.routes if each.path_regex.match(path)]
+    exact = [each for each in known if each.path == path]  # "batch" is no refund's id
+    methods = {"OPTIONS"}.union(*(each.methods for each in exact or known))
     methods |= {"HEAD"} if "GET" in methods else set()
 
     return sorted(methods)

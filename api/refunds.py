@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from api import documents
@@ -43,17 +43,9 @@ def _known_parameters(request: Request) -> None:
 
 
 @router.post("/refunds", **documents.SUBMIT)
-def submit_refund(
-    request: Request,
-    engine: TheEngine,
-    machine: Writer,
-    body: SmallBody,
-    idempotency_key_: Annotated[
-        list[str] | None, Header(alias="Idempotency-Key", description=documents.IDEMPOTENCY_KEY)
-    ] = None,
-) -> Response:
+def submit_refund(request: Request, engine: TheEngine, machine: Writer, body: SmallBody) -> Response:
     """Accept one refund job. 202: it is in the ledger, and will be paid exactly once or put before a person."""
-    key = idempotency_key(idempotency_key_ or ())
+    key = idempotency_key(request.headers.getlist("Idempotency-Key"))
     (receipt,) = submit_for(engine, machine, [body], traceparent=traceparent_of(request.scope), key=key)
     if receipt.problem is not None:
         raise receipt.problem

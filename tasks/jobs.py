@@ -6,6 +6,7 @@ from typing import Any
 from celery.exceptions import Reject
 from sqlalchemy.exc import OperationalError
 
+from engine import door
 from engine import tick as rounds
 from engine.inbox import take_one
 from tasks.app import app
@@ -60,3 +61,4 @@ def tick() -> None:
 def housekeep() -> None:
     """Expire, anchor, forget; each minute."""
     rounds.housekeep(runtime().engine)
+    door.housekeep(runtime().engine)

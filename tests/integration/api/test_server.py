@@ -100,14 +100,20 @@ def test_a_body_that_is_no_job_is_told_why(client, headers, content, status, cod
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
+def head_of(key, path, *more):
+    """The beginning of a POST, to be followed by what is odd about it."""
+    fields = ("Host: x", f"Authorization: Bearer {key}", "Content-Type: application/json", "Connection: close", *more)
+    return "\r\n".join([f"POST {path} HTTP/1.1", *fields, "", ""]).encode()
+
+
 @pytest.mark.parametrize("path", ["/v1/refunds", "/v1/refunds/batch", "/v1/refunds/rf_x/cancel"])
 def test_a_large_body_is_refused_before_it_is_read(api, name, path):
     """The server answers while most of the body was never sent, whether its length was announced or not."""
     most = 10_485_760 if path.endswith("batch") else 1_048_576
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.key(name)}\r\nContent-Type: application/json\r\n"
-    announced = raw(api, f"{head}Content-Length: {most + 1}\r\nConnection: close\r\n\r\n".encode())
+    key = api.key(name)
+    announced = raw(api, head_of(key, path, f"Content-Length: {most + 1}"))
     with socket.create_connection(("127.0.0.1", api.port), timeout=20) as connection:
-        connection.sendall(f"{head}Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n".encode())
+        connection.sendall(head_of(key, path, "Transfer-Encoding: chunked"))
         piece = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
         for _ in range(most // 0x10000 + 1):
             connection.sendall(piece)
@@ -120,9 +126,8 @@ def test_a_large_body_is_refused_before_it_is_read(api, name, path):
 
 def test_a_body_that_does_not_come_ends_the_wait(serve, sqlite_url):
     api = serve(sqlite_url, api={"body_timeout": 0.5})
-    head = f"POST /v1/refunds HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.key()}\r\nContent-Type: application/json\r\n"
     start = time.monotonic()
-    answer = raw(api, f"{head}Content-Length: 10\r\nConnection: close\r\n\r\n{{".encode())
+    answer = raw(api, head_of(api.key(), "/v1/refunds", "Content-Length: 10"), b"{")
 
     assert answer.startswith(b"HTTP/1.1 408")
     assert time.monotonic() - start < 10
