@@ -25,7 +25,7 @@ $(STAMP): requirements/dev.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-up: setup ## Run everything in one terminal: Redis, migrations, worker, beat
+up: setup ## Run everything in one terminal: Redis, migrations, worker, beat, HTTP API
 	$(BIN)/refundry up $(ARGS)
 
 demo: setup ## Pay refunds at five simulated providers under faults, and prove each was paid once

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -35,9 +35,9 @@ class Figures:
         """Count one answer."""
         self._requests.labels("api", route, str(status)).observe(seconds)
 
-    def text(self) -> bytes:
-        """In Prometheus' own format."""
-        return generate_latest(self._registry)
+    def text(self) -> tuple[bytes, str]:
+        """In Prometheus' own format, and its media type."""
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST
 
 
 class _Ledger(Collector):

@@ -49,9 +49,9 @@ def metrics(request: Request, credentials: Credentials) -> Response:
     """For whoever asks from this machine, else with a key of the scope `metrics:read`."""
     if not _is_local(request):
         _metrics(request, credentials)
-    body: bytes = request.app.state.figures.text()
+    body, media_type = request.app.state.figures.text()
 
-    return Response(body, media_type="text/plain; version=1.0.0; charset=utf-8")
+    return Response(body, headers={"Content-Type": media_type})
 
 
 def _is_local(request: Request) -> bool:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -66,6 +67,29 @@ def sandbox_url(tmp_path):
 def payment(tmp_path):
     asked = {"provider": "smartretry", "amount": 2100, "currency": "EUR"}
     return httpx.post(f"{sandbox_url(tmp_path)}/_sandbox/payments", json=asked).json()["payments"][0]
+
+
+def api_url(tmp_path):
+    """Where the API listens, as `up` says."""
+    return re.search(r"API +(http://\S+)", (tmp_path / "up.log").read_text())[1]
+
+
+@pytest.mark.timeout(150)
+def test_a_shop_refunds_over_http(up, refundry, tmp_path):
+    url, paid = api_url(tmp_path), payment(tmp_path)
+    made = refundry("keys", "create", "--name", "shop", "--scope", "refunds:write", "--scope", "refunds:read")
+    headers = {"Authorization": f"Bearer {made.stdout.splitlines()[0]}"}
+    until(lambda: httpx.get(f"{url}/readyz").json() == {"status": "ready", "database": "ok", "redis": "ok"})
+    job = {"reference": "HTTP-1", "account": "smartretry", "payment": paid, "amount": 1250, "currency": "EUR"}
+    job["payment"] = {name: value for name, value in paid.items() if value is not None}
+    answer = httpx.post(f"{url}/v1/refunds", json=job, headers=headers)
+
+    assert answer.status_code == 202, answer.text
+    where = f"{url}{answer.headers['Location']}"
+    until(lambda: httpx.get(where, headers=headers).json()["state"] == "succeeded")
+    again = httpx.post(f"{url}/v1/refunds", json=job, headers=headers)
+    assert again.content == answer.content
+    assert len(httpx.get(f"{sandbox_url(tmp_path)}/_sandbox/ledger").json()) == 1
 
 
 @pytest.mark.timeout(150)

@@ -21,7 +21,7 @@ def test_help_lists_the_commands_that_there_are(refundry):
 
 
 def test_commands_of_later_versions_are_not_offered(refundry):
-    for name in ("api", "console", "recon", "webhooks", "bulk", "keys", "openapi"):
+    for name in ("console", "recon", "webhooks", "bulk"):
         assert refundry(name).status == 2
 
 
@@ -84,7 +84,7 @@ def test_with_json_a_problem_is_a_problem_document(refundry, folder, option):
 
     assert told.status == 2
     problem = told.problem()
-    assert set(problem) == {"type", "title", "status", "detail", "code", "errors"}
+    assert set(problem) == {"type", "title", "status", "detail", "code", "errors", "retryable"}
     assert problem["code"] == "settings-invalid"
     assert {"pointer", "detail"} == set(problem["errors"][0])
 
