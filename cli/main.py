@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import accounts, approvals, audit, db, dead, processes, refunds, status, submit, users, workers
+from cli import accounts, approvals, audit, db, dead, processes, refunds, status, submit, users, webhooks, workers
 from cli.command import command, group
 from cli.demo import show_demo
 from cli.errors import Status, problem_of, report
@@ -54,6 +54,7 @@ app.add_typer(accounts.app, name="accounts")
 app.add_typer(workers.app, name="workers")
 app.add_typer(workers.queues_app, name="queues")
 app.add_typer(users.app, name="users")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(audit.app, name="audit")
 app.add_typer(db.app, name="db")
 

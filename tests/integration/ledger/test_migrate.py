@@ -177,7 +177,7 @@ def test_a_new_revision_can_be_written_from_the_template_of_the_package(tmp_path
     config = Config()
     config.set_main_option("script_location", str(tmp_path / "migrations"))
 
-    written = command.revision(config, message="Add a column", rev_id="0002")
+    written = command.revision(config, message="Add a column", rev_id="9999")
 
     assert written.down_revision == head()
     compile(Path(written.path).read_text(), written.path, "exec")
