@@ -202,10 +202,13 @@ class Health:
     disabled: str | None = None
 
 
-def after_reply(health: Health, reply: Reply, *, disable_after: float) -> Health:
-    """How an endpoint does after one more answer. The longer it has failed, the rarer it is tried."""
+def after_reply(health: Health, reply: Reply, *, disable_after: float, first_wait: float) -> Health:
+    """How an endpoint does after one more answer. The longer it has failed, the rarer it is tried.
+
+    A success ends a failure; one that has lasted less than the `first_wait` of the schedule leaves nothing to catch up.
+    """
     if reply.good:
-        back = health.failing_since is not None
+        back = health.failing_since is not None and reply.at - health.failing_since >= first_wait
         return replace(
             health, failing_since=None, recovered_at=reply.at if back else health.recovered_at, paused_until=0.0
         )

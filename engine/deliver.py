@@ -29,20 +29,22 @@ AWAY = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """An attempt that has ended and is not written down yet."""
+    """An attempt that has ended and is not written down yet. `early`: it was made before its time."""
 
     delivery: Delivery
     lease: str
     reply: Reply
+    early: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is to be sent to one receiver, under one lease."""
+    """What is to be sent to one receiver, under one lease from `at` on."""
 
     url: str = ""
     secrets: Sequence[str] = ()
     lease: str = ""
+    at: float = 0.0
     deliveries: Sequence[Delivery] = ()
 
 
@@ -58,10 +60,11 @@ def exchange(engine: Engine, name: str, tried: Sequence[Tried], *, room: int) ->
         if holder is None:
             return Batch()
         holder = _settled(engine, connection, holder, tried)
-        claimed = _claimed(engine, connection, holder, room, lease)
+        now = engine.clock()
+        claimed = _claimed(engine, connection, holder, room, now, lease)
         if not claimed:
             return Batch()
-        return Batch(holder.url, live_secrets(engine, holder, engine.clock()), lease, claimed)
+        return Batch(holder.url, live_secrets(engine, holder, now), lease, now, claimed)
 
     return engine.ledger.run(work)
 
@@ -77,22 +80,33 @@ def _settled(engine: Engine, connection: Connection, holder: Endpoint, tried: Se
             log.error("webhook.undelivered", endpoint=holder.id, delivery_id=sent.delivery.id, status=sent.reply.status)
     health = holder.health
     for each in sorted(tried, key=lambda one: one.reply.at):
-        health = after_reply(health, each.reply, disable_after=given.disable_after)
+        health = after_reply(
+            health, each.reply, disable_after=given.disable_after, first_wait=given.retry_schedule[:2][-1]
+        )
 
     return _with(engine, connection, holder, health)
 
 
 def _judged(engine: Engine, tried: Tried) -> Sent:
-    reply = tried.reply
-    state, due_at = after_attempt(
-        reply,
-        tried.delivery.attempts + 1,
-        engine.settings.webhooks.retry_schedule,
-        random.random(),  # noqa: S311 - it only spreads the load
-    )
+    """An early attempt that fails takes nothing away from the schedule."""
+    delivery, reply = tried.delivery, tried.reply
+    if tried.early and not reply.good:
+        state, due_at, attempts = Told.WAITING, delivery.due_at, delivery.attempts
+    else:
+        attempts = delivery.attempts + 1
+        schedule = engine.settings.webhooks.retry_schedule
+        state, due_at = after_attempt(reply, attempts, schedule, random.random())  # noqa: S311 - it spreads the load
     answer = engine.vault.seal(redacted_body(reply.answer)) if reply.answer else None
 
-    return Sent(delivery=tried.delivery, lease=tried.lease, reply=reply, state=state, due_at=due_at, answer=answer)
+    return Sent(
+        delivery=delivery,
+        lease=tried.lease,
+        reply=reply,
+        state=state,
+        due_at=due_at,
+        attempts=attempts,
+        answer=answer,
+    )
 
 
 def _with(engine: Engine, connection: Connection, holder: Endpoint, health: Health) -> Endpoint:
@@ -109,8 +123,9 @@ def _with(engine: Engine, connection: Connection, holder: Endpoint, health: Heal
     return replace(holder, **values)
 
 
-def _claimed(engine: Engine, connection: Connection, holder: Endpoint, room: int, lease: str) -> Sequence[Delivery]:
-    now = engine.clock()
+def _claimed(
+    engine: Engine, connection: Connection, holder: Endpoint, room: int, now: float, lease: str
+) -> Sequence[Delivery]:
     limit = room if holder.failing_since is None else room - (WINDOW - 1)
     if holder.state != ENABLED or holder.paused_until > now or limit <= 0:
         return ()
@@ -199,7 +214,7 @@ class Desk:
             body = delivery.payload.encode()
             headers = signed(batch.secrets, delivery.id, self._engine.clock(), body)
             reply = await self._courier.post(batch.url, headers, body)
-            self._tried.append(Tried(delivery, batch.lease, reply))
+            self._tried.append(Tried(delivery, batch.lease, reply, early=delivery.due_at > batch.at))
         finally:
             task = asyncio.current_task()
             if task is not None:
@@ -227,9 +242,9 @@ class Deliveries:
         """Wait until no desk has anything to do."""
         await asyncio.gather(*(desk.idle() for desk in self._desks.values()))
 
-    async def stop(self) -> None:
-        """Close every desk within the time that an attempt may take."""
-        await asyncio.gather(*(desk.stop(self._engine.settings.webhooks.timeout) for desk in self._desks.values()))
+    async def stop(self, patience: float) -> None:
+        """Close every desk within that many seconds."""
+        await asyncio.gather(*(desk.stop(patience) for desk in self._desks.values()))
         self._threads.shutdown(wait=False)
 
 

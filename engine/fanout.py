@@ -75,6 +75,7 @@ def _made(engine: Engine, row: Any, subject: dict[str, Any], endpoints: Sequence
             type=kind,
             payload=body,
             created_at=now,
+            due_at=now,
         )
 
 

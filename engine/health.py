@@ -60,9 +60,7 @@ def status(engine: Engine) -> dict[str, Any]:
                 currency: {"count": count, "amount": amount}
                 for currency, (count, amount) in queries.unknown_sums(connection).items()
             },
-            "webhooks": dict(
-                zip(("failing", "undelivered"), webhooks.troubled(connection, now - FAILING), strict=True)
-            ),
+            "webhooks": webhooks.troubled(connection, now - FAILING),
             "events_waiting": queries.waiting_events(connection),
             "workers": [each for each in workers.listed(connection) if now - each["beat_at"] < 10],  # noqa: PLR2004
         }

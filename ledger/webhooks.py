@@ -168,14 +168,14 @@ class Delivery(Struct, frozen=True, kw_only=True):
     type: str
     payload: str
     created_at: float
+    due_at: float
     attempts: int = 0
 
 
 def add(connection: Connection, deliveries: Sequence[Delivery]) -> None:
-    """Insert deliveries that are due at once."""
+    """Insert deliveries."""
     rows = [
-        {name: getattr(each, name) for name in Delivery.__struct_fields__}
-        | {"due_at": each.created_at, "touched_at": each.created_at}
+        {name: getattr(each, name) for name in Delivery.__struct_fields__} | {"touched_at": each.created_at}
         for each in deliveries
     ]
     insert_rows(connection, webhook_delivery, rows)
@@ -249,13 +249,14 @@ def _touch(connection: Connection, values: Sequence[Mapping[str, Any]]) -> None:
 
 
 class Sent(Struct, frozen=True, kw_only=True):
-    """What came of an attempt: how the delivery stands now. `answer` is redacted and sealed."""
+    """What came of an attempt: how the delivery stands now, after how many. `answer` is redacted and sealed."""
 
     delivery: Delivery
     lease: str
     reply: Reply
     state: Told
     due_at: float
+    attempts: int
     answer: bytes | None
 
 
@@ -272,6 +273,7 @@ def settle(connection: Connection, results: Sequence[Sent]) -> list[Sent]:
                     "lease": each.lease,
                     "state": each.state,
                     "due_at": each.due_at,
+                    "attempts": each.attempts,
                     "at": each.reply.at,
                     "status": each.reply.status,
                     "ms": each.reply.ms,
@@ -321,7 +323,7 @@ def _settled(values: FromClause) -> Update:
             due_at=values.c.due_at,
             touched_at=values.c.at,
             lease=None,
-            attempts=_delivery.attempts + 1,
+            attempts=values.c.attempts,
             last_at=values.c.at,
             last_status=values.c.status,
             last_ms=values.c.ms,
@@ -338,6 +340,7 @@ _SETTLE = OverRows(
         "lease": Text(),
         "state": Text(),
         "due_at": Double(),
+        "attempts": Integer(),
         "at": Double(),
         "status": Integer(),
         "ms": Integer(),

@@ -105,7 +105,7 @@ class Runtime:
         return self._transports[account]
 
     async def _stop(self, patience: float) -> None:
-        await asyncio.gather(self._deliveries.stop(), *(pump.stop(patience) for pump in self._pumps.values()))
+        await asyncio.gather(self._deliveries.stop(patience), *(pump.stop(patience) for pump in self._pumps.values()))
         await asyncio.gather(*(transport.close() for transport in self._transports.values()))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
