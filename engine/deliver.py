@@ -17,8 +17,9 @@ from engine.bootstrap import Engine
 from engine.courier import Courier
 from engine.redact import redacted_body
 from engine.webhooks import live_secrets, switched_off
-from ledger import webhooks
-from ledger.webhooks import ENABLED, Delivery, Endpoint, Sent
+from ledger import deliveries, webhooks
+from ledger.deliveries import Delivery, Sent
+from ledger.webhooks import ENABLED, Endpoint
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +76,7 @@ def _settled(engine: Engine, connection: Connection, holder: Endpoint, tried: Se
         return holder
     given = engine.settings.webhooks
     results = [_judged(engine, each) for each in tried]
-    for sent in webhooks.settle(connection, results):
+    for sent in deliveries.settle(connection, results):
         if sent.state is Told.UNDELIVERED:
             log.error("webhook.undelivered", endpoint=holder.id, delivery_id=sent.delivery.id, status=sent.reply.status)
     health = holder.health
@@ -130,7 +131,7 @@ def _claimed(
     if holder.state != ENABLED or holder.paused_until > now or limit <= 0:
         return ()
     until = now + engine.settings.webhooks.timeout + LEASE_MARGIN
-    claimed, all_seen = webhooks.claim(connection, holder, limit=limit, now=now, until=until, lease=lease)
+    claimed, all_seen = deliveries.claim(connection, holder, limit=limit, now=now, until=until, lease=lease)
     if all_seen and holder.recovered_at is not None:
         webhooks.change_endpoint(connection, holder.id, recovered_at=None)
 

@@ -10,8 +10,9 @@ from domain.webhook import event_type, payload
 from engine.bootstrap import Engine
 from engine.ids import new_id
 from engine.view import stamp
-from ledger import webhooks
-from ledger.webhooks import Delivery, Endpoint
+from ledger import deliveries, webhooks
+from ledger.deliveries import Delivery
+from ledger.webhooks import Endpoint
 
 LANE = "deliver"
 
@@ -34,7 +35,7 @@ def fan_out(engine: Engine) -> int:
 
 
 def _hear(engine: Engine, connection: Connection) -> tuple[Sequence[Any], set[str]]:
-    rows = webhooks.hear(connection)
+    rows = deliveries.hear(connection)
 
     return rows, make_deliveries(engine, connection, rows)
 
@@ -44,9 +45,9 @@ def make_deliveries(engine: Engine, connection: Connection, rows: Sequence[Any])
     if not rows:
         return set()
     endpoints = webhooks.endpoints(connection)
-    subjects = webhooks.subjects(connection, [row.refund_id for row in rows])
+    subjects = deliveries.subjects(connection, [row.refund_id for row in rows])
     made = [each for row in rows for each in _made(engine, row, subjects.get(row.refund_id, {}), endpoints)]
-    webhooks.add(connection, made)
+    deliveries.add(connection, made)
 
     return {each.endpoint for each in made}
 

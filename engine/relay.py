@@ -12,9 +12,10 @@ from sqlalchemy import BigInteger, Connection, delete, select
 
 from engine.bootstrap import Engine
 from engine.fanout import fan_out, make_deliveries, ring
+from ledger.deliveries import take
 from ledger.models import outbox
 from ledger.session import OverRows
-from ledger.webhooks import LISTENING, take
+from ledger.webhooks import LISTENING
 from signals.stream import publish_events
 
 MOST = 1000

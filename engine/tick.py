@@ -7,7 +7,7 @@ from domain.refund import moved
 from domain.state import State
 from engine import fanout
 from engine.bootstrap import Engine
-from ledger import approvals, journal, queries, refunds, webhooks, workers
+from ledger import approvals, deliveries, journal, queries, refunds, webhooks, workers
 from ledger.approvals import SEND
 from ledger.refunds import Change
 
@@ -59,7 +59,7 @@ def housekeep(engine: Engine) -> None:
 
 def _forget_deliveries(engine: Engine) -> None:
     before = engine.clock() - engine.settings.webhooks.retention
-    while engine.ledger.run(lambda connection: webhooks.forget(connection, before)):
+    while engine.ledger.run(lambda connection: deliveries.forget(connection, before)):
         pass
 
 

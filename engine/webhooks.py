@@ -14,7 +14,7 @@ from engine.fanout import ring
 from engine.ids import new_id
 from engine.people import Actor, Verb, require
 from engine.view import stamp
-from ledger import journal, webhooks
+from ledger import deliveries, journal, webhooks
 from ledger.webhooks import DELETED, DISABLED, ENABLED, Endpoint
 
 T = TypeVar("T")
@@ -137,7 +137,7 @@ def resend(engine: Engine, actor: Actor, delivery_id: str) -> int:
     """Send one delivery once more, under the webhook-id it had. Raises NotFound, or Refused for a disabled endpoint."""
     require(actor, Verb.ACT)
     with engine.ledger.read() as connection:
-        found = webhooks.get(connection, delivery_id)
+        found = deliveries.get(connection, delivery_id)
     if found is None:
         raise NotFound("not-found", f"there is no delivery {delivery_id!r}")
 
@@ -163,7 +163,7 @@ def _again(engine: Engine, actor: Actor, name: str, **chosen: Any) -> int:
     def work(connection: Connection, found: Endpoint) -> int:
         if found.state != ENABLED:
             raise Refused("endpoint-disabled", f"{name} is disabled: enable it first, which sends all that waits")
-        count = webhooks.again(connection, name, engine.clock(), **chosen)
+        count = deliveries.again(connection, name, engine.clock(), **chosen)
         what = {key: stamp(value) if isinstance(value, float) else value for key, value in chosen.items()}
         _told(connection, engine, name, "webhooks.resent", actor.name, deliveries=count, **what)
         return count
@@ -187,7 +187,7 @@ def endpoint_view(engine: Engine, endpoint: Endpoint) -> dict[str, Any]:
     now = engine.clock()
     live = [each for each in _secrets(engine, endpoint) if each.lives(now)]
     with engine.ledger.read() as connection:
-        counts = webhooks.counts(connection, endpoint.id)
+        counts = deliveries.counts(connection, endpoint.id)
 
     return {
         "id": endpoint.id,
@@ -232,7 +232,7 @@ def sent(
 ) -> list[dict[str, Any]]:
     """The newest deliveries, of one endpoint, in one state, of one refund."""
     with engine.ledger.read() as connection:
-        rows = webhooks.listed(connection, limit=limit, endpoint=endpoint, state=state, refund_id=refund_id)
+        rows = deliveries.listed(connection, limit=limit, endpoint=endpoint, state=state, refund_id=refund_id)
 
     return [_delivery_view(row) for row in rows]
 
@@ -240,10 +240,10 @@ def sent(
 def delivery(engine: Engine, delivery_id: str) -> dict[str, Any]:
     """One delivery with its payload and attempts. Raises NotFound."""
     with engine.ledger.read() as connection:
-        row = webhooks.get(connection, delivery_id)
+        row = deliveries.get(connection, delivery_id)
         if row is None:
             raise NotFound("not-found", f"there is no delivery {delivery_id!r}")
-        tried = webhooks.attempts(connection, delivery_id)
+        tried = deliveries.attempts(connection, delivery_id)
 
     return {
         **_delivery_view(row),

@@ -136,8 +136,8 @@ class Stack:
             keys = {"provider": provider, **QUICK, **given, **self.accounts.get(name, {})}
             body = "\n".join(f"{key} = {toml(value)}" for key, value in keys.items() if value is not None)
             lines.append(f"[accounts.{name}]\n{body}")
-        for name, keys in self.sections.items():
-            lines.append("\n".join([f"[{name}]", *(f"{key} = {toml(value)}" for key, value in keys.items())]))
+        for name, section in self.sections.items():
+            lines.append("\n".join([f"[{name}]", *(f"{key} = {toml(value)}" for key, value in section.items())]))
         content = "\n".join(lines) + "\n"
         tomllib.loads(content)
         (self.folder / "refundry.toml").write_text(content)

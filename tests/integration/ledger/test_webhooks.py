@@ -169,7 +169,7 @@ def test_the_relay_makes_deliveries_in_the_transaction_that_empties_the_outbox(
     walk(ledger, accepted(ledger), State.SENDING)
     with connect(redis_url) as client:
         with monkeypatch.context() as broken:
-            broken.setattr("ledger.webhooks.add", lambda *_: 1 / 0)
+            broken.setattr("ledger.deliveries.add", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 relay(engine, client)
         assert len(every(ledger, outbox)) == 2
