@@ -161,11 +161,6 @@ class Desk:
         if self._work is None or self._work.done():
             self._work = asyncio.get_running_loop().create_task(self._run())
 
-    async def idle(self) -> None:
-        """Wait until nothing is due and nothing is under way."""
-        if self._work is not None:
-            await self._work
-
     async def stop(self, patience: float) -> None:
         """Claim nothing more, write down what ends within that many seconds; the rest is due when its lease ends."""
         self._closing = True
@@ -238,10 +233,6 @@ class Deliveries:
         if found is None:
             found = self._desks[endpoint] = Desk(self._engine, endpoint, self._courier(self._engine), self._threads)
         found.wake()
-
-    async def idle(self) -> None:
-        """Wait until no desk has anything to do."""
-        await asyncio.gather(*(desk.idle() for desk in self._desks.values()))
 
     async def stop(self, patience: float) -> None:
         """Close every desk within that many seconds."""
