@@ -60,7 +60,7 @@ pitfalls-next: setup ## Run the pitfalls that only the next Celery shows, in .ve
 	.venv-next/bin/python -m pytest -p no:cacheprovider tests/pitfalls/next $(ARGS)
 
 docs: setup ## Hold the pages of docs/ against the code
-	$(BIN)/python -m pytest tests/unit/domain/test_state_page.py tests/unit/api/test_openapi.py $(ARGS)
+	$(BIN)/python -m pytest tests/unit/domain/test_state_page.py tests/unit/docs tests/unit/api/test_openapi.py $(ARGS)
 
 clean: ## Remove the environment, caches and everything embedded servers left
 	rm -rf $(VENV) .venv-bench .venv-next .refundry build dist *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli import accounts, approvals, audit, db, dead, keys, processes, refunds, status, submit, users, workers
+from cli import accounts, approvals, audit, db, dead, keys, processes, refunds, status, submit, users, webhooks, workers
 from cli.command import command, group
 from cli.demo import show_demo
 from cli.errors import Status, failure_of, report
@@ -57,6 +57,7 @@ app.add_typer(workers.app, name="workers")
 app.add_typer(workers.queues_app, name="queues")
 app.add_typer(users.app, name="users")
 app.add_typer(keys.app, name="keys")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(audit.app, name="audit")
 app.add_typer(db.app, name="db")
 

@@ -108,6 +108,8 @@ def _lines(overview: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Refunded beyond the captured amount", f"{overview['over_refunded_payments']} payments"
     for currency, sums in overview["unknown"].items():
         yield "Outcome unknown", f"{sums['count']} refunds, {money(sums['amount'], currency)}"
+    if any(overview["webhooks"].values()):
+        yield "Webhooks", "{failing} endpoints failing, {undelivered} events given up".format(**overview["webhooks"])
     oldest = overview["oldest_due_seconds"]
     yield "Longest overdue", "nothing is due" if oldest is None else ago(oldest)
     yield "Workers", ", ".join(each["name"] for each in overview["workers"]) or "nobody was heard in the last 10 s"

@@ -20,6 +20,7 @@ ROUTES = {
     "refunds.recover": RECOVER,
     "refunds.poll": POLL,
     "refunds.notify": NOTIFY,
+    "refunds.deliver": NOTIFY,
     "refunds.reconcile": RECONCILE,
     "refunds.housekeep": RECONCILE,
 }

@@ -25,6 +25,7 @@ from config.values import (
     DatabaseUrl,
     Exponents,
     FernetKeys,
+    Networks,
     Options,
     Rate,
     RateLimit,
@@ -46,6 +47,9 @@ __all__ = [
 
 WayIn = Literal["console", "cli", "api", "stream", "celery"]
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+
+_H = 3600.0
+RETRIES = (0.0, 5.0, 300.0, 1800.0, 2 * _H, 5 * _H, 10 * _H, 14 * _H, 20 * _H, 24 * _H)
 
 
 class SettingsError(ValueError):
@@ -185,6 +189,21 @@ class ApiSettings(Section):
     batch_timeout: Seconds = 120.0
 
 
+class WebhookSettings(Section):
+    """`[webhooks]`: outgoing ones. `retry_schedule`: the wait before each attempt, in seconds.
+
+    `allow_networks`: private addresses that endpoints may have all the same. `disable_after`: an endpoint that has
+    failed for so long is switched off. `retention`: how long deliveries are kept for a look and for a resend.
+    """
+
+    allow_http: bool = False
+    allow_networks: Networks = ()
+    retry_schedule: tuple[Seconds, ...] = Field(RETRIES, min_length=1)
+    timeout: Seconds = Field(20.0, gt=0, le=60)
+    disable_after: Seconds = 5 * 86_400.0
+    retention: Seconds = 30 * 86_400.0
+
+
 class LoggingSettings(Section):
     """`[logging]`."""
 
@@ -211,6 +230,7 @@ class Settings(BaseSettings):
     intake: IntakeSettings = IntakeSettings()
     logging: LoggingSettings = LoggingSettings()
     api: ApiSettings = ApiSettings()
+    webhooks: WebhookSettings = WebhookSettings()
 
     @classmethod
     def settings_customise_sources(

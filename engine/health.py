@@ -16,7 +16,7 @@ from engine.ask import ping
 from engine.bootstrap import Engine
 from engine.operate import switches
 from engine.tick import BEAT
-from ledger import queries, rejected, workers
+from ledger import queries, rejected, webhooks, workers
 from providers.base import Health
 from providers.transport import Transport
 from signals.limits import Breaker
@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 OLD_UNKNOWN = 900.0
 OVERDUE = 300.0
+# A webhook endpoint that has failed for so long is a person's business.
+FAILING = 3600.0
 SKEW = 2.0
 
 
@@ -61,6 +63,7 @@ def status(engine: Engine) -> dict[str, Any]:
                 currency: {"count": count, "amount": amount}
                 for currency, (count, amount) in queries.unknown_sums(connection).items()
             },
+            "webhooks": webhooks.troubled(connection, now - FAILING),
             "events_waiting": queries.waiting_events(connection),
             "workers": [each for each in workers.listed(connection) if now - each["beat_at"] < 10],  # noqa: PLR2004
         }
@@ -74,7 +77,9 @@ def _grade(overview: dict[str, Any]) -> Grade:
         return Grade.UNHEALTHY
     needs = ("dead_letters", "rejected_jobs", "approvals_open")
 
-    return Grade.ATTENTION if any(overview[each] for each in needs) else Grade.FINE
+    return (
+        Grade.ATTENTION if any(overview[each] for each in needs) or any(overview["webhooks"].values()) else Grade.FINE
+    )
 
 
 async def doctor(engine: Engine) -> list[Finding]:

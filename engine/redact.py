@@ -19,10 +19,15 @@ _PRIVATE = re.compile(
 
 def redacted(answer: httpx.Response) -> bytes:
     """At most 4 KiB of the answer; private members are masked, and of what is not JSON only the head is kept."""
+    return redacted_body(answer.content)
+
+
+def redacted_body(content: bytes) -> bytes:
+    """The same of a body alone."""
     try:
-        return msgspec.json.encode(_masked(msgspec.json.decode(answer.content)))[:MAX_KEPT]
+        return msgspec.json.encode(_masked(msgspec.json.decode(content)))[:MAX_KEPT]
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return answer.content[:256]
+        return content[:256]
 
 
 @lru_cache(maxsize=1024)

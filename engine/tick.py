@@ -5,8 +5,9 @@ from sqlalchemy import Connection
 
 from domain.refund import moved
 from domain.state import State
+from engine import fanout
 from engine.bootstrap import Engine
-from ledger import approvals, journal, queries, refunds, workers
+from ledger import approvals, deliveries, journal, queries, refunds, webhooks, workers
 from ledger.approvals import SEND
 from ledger.refunds import Change
 
@@ -19,10 +20,11 @@ EXPIRY_WARNING = 3600.0
 
 
 def tick(engine: Engine) -> list[tuple[str, str]]:
-    """Ring every (account, lane) that has work due; answers whom it rang."""
+    """Ring every (account, lane) that has work due, and every webhook endpoint; answers whom it rang."""
     now = engine.clock()
     with engine.ledger.read() as connection:
         due = refunds.due_lanes(connection, list(engine.accounts), now)
+        due += [(endpoint, fanout.LANE) for endpoint in webhooks.due_endpoints(connection, now)]
     for account, lane in due:
         engine.ring(lane, account)
 
@@ -45,13 +47,20 @@ def beat_is_silent(engine: Engine) -> bool:
 
 
 def housekeep(engine: Engine) -> None:
-    """Expire requests nobody decided, cast an anchor over the journal, forget workers that are long gone."""
+    """Expire requests nobody decided, cast an anchor over the journal, forget old workers and deliveries."""
     engine.ledger.run(lambda connection: _expire(connection, engine))
     engine.ledger.run(lambda connection: _anchor(connection, engine))
     engine.ledger.run(lambda connection: workers.forget(connection, engine.clock() - 86_400))
+    _forget_deliveries(engine)
     with engine.ledger.read() as connection:
         for account, count in queries.expiring(connection, engine.clock() + EXPIRY_WARNING).items():
             log.error("handles.expiring", account=account, refunds=count, within_seconds=EXPIRY_WARNING)
+
+
+def _forget_deliveries(engine: Engine) -> None:
+    before = engine.clock() - engine.settings.webhooks.retention
+    while engine.ledger.run(lambda connection: deliveries.forget(connection, before)):
+        pass
 
 
 def _expire(connection: Connection, engine: Engine) -> None:

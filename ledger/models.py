@@ -234,6 +234,73 @@ outbox = Table(
     Column("state", String(20), nullable=False),
     Column("version", Integer, nullable=False),
     Column("at", Double, nullable=False),
+    # Webhook deliveries have been made of it already; it still waits for the stream.
+    Column("heard", Boolean, nullable=False, server_default=false()),
+)
+
+# `types` and `accounts` are JSON lists, empty for all; `secrets` is a sealed JSON list, the newest first.
+webhook_endpoint = Table(
+    "webhook_endpoint",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("url", String(2048), nullable=False),
+    Column("types", Text, nullable=False),
+    Column("accounts", Text, nullable=False),
+    Column("secrets", LargeBinary, nullable=False),
+    Column("state", String(8), nullable=False, server_default="enabled"),
+    Column("reason", String(512)),
+    Column("failing_since", Double),
+    Column("recovered_at", Double),
+    Column("paused_until", Double, nullable=False, server_default=text("0")),
+    Column("created_by", String(96), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("changed_by", String(96), nullable=False),
+    Column("changed_at", Double, nullable=False),
+    CheckConstraint("state IN ('enabled', 'disabled', 'deleted')", "state_known"),
+)
+
+webhook_delivery = Table(
+    "webhook_delivery",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("endpoint", String(32), nullable=False),
+    Column("refund_id", String(32), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("type", String(32), nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("state", String(12), nullable=False, server_default="waiting"),
+    Column("due_at", Double, nullable=False),
+    Column("touched_at", Double, nullable=False),
+    Column("lease", String(64)),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("last_at", Double),
+    Column("last_status", Integer),
+    Column("last_ms", Integer),
+    Column("last_error", String(255)),
+    CheckConstraint("state IN ('waiting', 'delivered', 'undelivered')", "state_known"),
+)
+for _name, _state, _column in (("due", "waiting", "due_at"), ("undelivered", "undelivered", "created_at")):
+    Index(
+        f"ix_webhook_delivery_{_name}",
+        webhook_delivery.c.endpoint,
+        webhook_delivery.c[_column],
+        postgresql_where=text(f"state = '{_state}'"),
+        sqlite_where=text(f"state = '{_state}'"),
+    )
+Index("ix_webhook_delivery_refund", *(webhook_delivery.c[name] for name in ("refund_id", "endpoint", "version")))
+Index("ix_webhook_delivery_made", webhook_delivery.c.endpoint, webhook_delivery.c.created_at)
+
+webhook_attempt = Table(
+    "webhook_attempt",
+    metadata,
+    Column("no", Serial, primary_key=True, autoincrement=True),
+    Column("delivery", String(32), nullable=False, index=True),
+    Column("at", Double, nullable=False),
+    Column("status", Integer),
+    Column("ms", Integer, nullable=False),
+    Column("error", String(255)),
+    Column("answer", LargeBinary),
 )
 
 rejected = Table(

@@ -4,6 +4,7 @@ import redis
 import structlog
 from kombu.exceptions import OperationalError
 
+from config.celery import ROUTES
 from engine.bootstrap import Engine
 from tasks.app import app
 
@@ -19,7 +20,7 @@ def ring(engine: Engine, lane: str, account: str) -> None:
         return
     try:
         if engine.bell.taken(lane, account):
-            app.send_task(f"refunds.{lane}", args=[account], queue=f"refundry.{lane}", retry=False)
+            app.send_task(f"refunds.{lane}", args=[account], queue=ROUTES[f"refunds.{lane}"], retry=False)
     except (redis.RedisError, OperationalError, OSError) as error:
         # Nobody comes: the next one may ring again.
         engine.bell.free(lane, account)

@@ -51,6 +51,12 @@ def poll(account: str) -> None:
     runtime().turn("poll", account)
 
 
+@app.task(name="refunds.deliver", max_retries=0)
+def deliver(endpoint: str) -> None:
+    """Send what is due to a webhook endpoint."""
+    runtime().deliver(endpoint)
+
+
 @app.task(name="refunds.tick", max_retries=0)
 def tick() -> None:
     """Ring every account with due work; each second."""

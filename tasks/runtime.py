@@ -13,6 +13,8 @@ import uvloop
 
 from config.settings import Settings
 from engine.bootstrap import Engine, bootstrap
+from engine.deliver import Deliveries
+from engine.fanout import LANE as DELIVER
 from engine.pump import Pump
 from engine.writer import GroupWriter
 from providers.transport import Transport
@@ -47,6 +49,7 @@ class Runtime:
         self._writer = GroupWriter(self.engine.ledger)
         self._transports: dict[str, Transport] = {}
         self._pumps: dict[tuple[str, str], Pump] = {}
+        self._deliveries = Deliveries(self.engine)
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="pump-loop", daemon=True)
         self._thread.start()
@@ -60,6 +63,12 @@ class Runtime:
             if self.engine.bell is not None:
                 self.engine.bell.free(lane, account)
             self.engine.ring(lane, account)
+
+    def deliver(self, endpoint: str) -> None:
+        """Wake the desk of a webhook endpoint. It works on beside the pumps, so nobody waits for a receiver here."""
+        if self.engine.bell is not None:
+            self.engine.bell.free(DELIVER, endpoint)
+        self._loop.call_soon_threadsafe(self._deliveries.wake, endpoint)
 
     def close(self) -> None:
         """Claim nothing more, finish what is in flight, write it down, close."""
@@ -96,7 +105,7 @@ class Runtime:
         return self._transports[account]
 
     async def _stop(self, patience: float) -> None:
-        await asyncio.gather(*(pump.stop(patience) for pump in self._pumps.values()))
+        await asyncio.gather(self._deliveries.stop(patience), *(pump.stop(patience) for pump in self._pumps.values()))
         await asyncio.gather(*(transport.close() for transport in self._transports.values()))
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:

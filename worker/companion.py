@@ -16,7 +16,7 @@ from engine import tick as rounds
 from engine.bootstrap import Engine
 from engine.inbox import take
 from engine.relay import relay
-from ledger import refunds, workers
+from ledger import refunds, webhooks, workers
 from signals.client import connect
 from signals.stream import Intake
 from tasks.app import configure
@@ -116,10 +116,13 @@ class Companion:
         engine = self._engine
         with engine.ledger.read() as connection:
             due = refunds.due_lanes(connection, list(engine.accounts), engine.clock())
-        if due:
-            log.warning("redis.away", working_on=len(due))
+            endpoints = webhooks.due_endpoints(connection, engine.clock())
+        if due or endpoints:
+            log.warning("redis.away", working_on=len(due) + len(endpoints))
         for account, lane in due:
             self._runtime.turn(lane, account)
+        for endpoint in endpoints:
+            self._runtime.deliver(endpoint)
 
 
 def main() -> None:

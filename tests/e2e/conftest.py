@@ -16,8 +16,8 @@ def stack(tmp_path: Path, database_url: str, redis_server: RedisServer) -> Itera
     """Starts a whole system on either database."""
     made: list[Stack] = []
 
-    def start(*, workers: int = 1, beats: int = 1, **accounts: Any) -> Stack:
-        system = Stack(tmp_path / "stack", database_url, redis_server, accounts=accounts)
+    def start(*, workers: int = 1, beats: int = 1, sections: Any = {}, **accounts: Any) -> Stack:  # noqa: B006
+        system = Stack(tmp_path / "stack", database_url, redis_server, accounts=accounts, sections=sections)
         made.append(system)
         return system.start(workers=workers, beats=beats)
 

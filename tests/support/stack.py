@@ -49,12 +49,13 @@ def toml(value: Any) -> str:
 
 @dataclass
 class Stack:
-    """The running system. `accounts` changes settings per sandbox account."""
+    """The running system. `accounts` changes settings per sandbox account, `sections` adds tables of settings."""
 
     folder: Path
     database_url: str
     redis: RedisServer
     accounts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     workers: list[LocalProcess] = field(default_factory=list)
     processes: list[LocalProcess] = field(default_factory=list)
     engine: Engine = field(init=False)
@@ -135,6 +136,8 @@ class Stack:
             keys = {"provider": provider, **QUICK, **given, **self.accounts.get(name, {})}
             body = "\n".join(f"{key} = {toml(value)}" for key, value in keys.items() if value is not None)
             lines.append(f"[accounts.{name}]\n{body}")
+        for name, section in self.sections.items():
+            lines.append("\n".join([f"[{name}]", *(f"{key} = {toml(value)}" for key, value in section.items())]))
         content = "\n".join(lines) + "\n"
         tomllib.loads(content)
         (self.folder / "refundry.toml").write_text(content)

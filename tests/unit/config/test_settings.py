@@ -450,3 +450,21 @@ def test_an_adapters_own_faults_are_described_in_the_same_words():
         "accounts.jp-store.secret_key: expected a value, found nothing",
         "accounts.jp-store.secretkey: unknown setting, found an integer",
     ]
+
+
+def test_networks_that_webhooks_may_go_to_are_networks(write, tmp_path, faults):
+    write("""
+    [webhooks]
+    allow_networks = ["10.20.0.0/16", "fd00::/8"]
+    retry_schedule = [0, "5m"]
+    """)
+    settings = load_settings(KEYS, tmp_path)
+    assert [str(each) for each in settings.webhooks.allow_networks] == ["10.20.0.0/16", "fd00::/8"]
+    assert settings.webhooks.retry_schedule == (0.0, 300.0)
+
+    write("""
+    [webhooks]
+    allow_networks = ["10.20.0.1/16"]
+    timeout = "10m"
+    """)
+    assert [fault.partition(":")[0] for fault in faults()] == ["webhooks.allow_networks.0", "webhooks.timeout"]
