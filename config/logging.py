@@ -18,7 +18,6 @@ _QUIET = (
     "celery.worker.strategy",
     "httpx",
     "httpcore",
-    "aiohttp.access",
     "asyncio",
     "kombu",
     "amqp",
