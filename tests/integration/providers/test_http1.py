@@ -234,7 +234,7 @@ def packed(encoding: str, body: bytes) -> bytes:
     return HEAD + b"Content-Encoding: %s\r\nContent-Length: %d\r\n\r\n%s" % (encoding.encode(), len(body), body)
 
 
-@pytest.mark.parametrize(("encoding", "body"), PACKED.items())
+@pytest.mark.parametrize(("encoding", "body"), PACKED.items(), ids=PACKED.keys())
 def test_a_packed_answer_is_unpacked(encoding, body):
     async def work():
         async with provider(answering(packed(encoding, body))) as (_, transport, url):
@@ -255,6 +255,7 @@ def test_a_packed_answer_is_unpacked(encoding, body):
         ("gzip", b"{}"),
         ("deflate", zlib.compress(b'{"a":1}')[:-1]),
     ],
+    ids=["brotli", "gzip twice", "gzip cut off", "not gzip", "deflate cut off"],
 )
 def test_what_cannot_be_unpacked_is_unknown(encoding, body):
     async def work():
