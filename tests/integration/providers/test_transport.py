@@ -14,7 +14,7 @@ from providers.transport import Transport
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
 
-def exchange(serve, *, path="/refunds", scheme="http", read_timeout=0.5, count=1):
+def exchange(serve, *, path="/refunds", scheme="http", patience=10.0, count=1):
     """One or more requests to a server that handles each connection with `serve(reader, writer, number)`."""
 
     async def run():
@@ -34,7 +34,7 @@ def exchange(serve, *, path="/refunds", scheme="http", read_timeout=0.5, count=1
 
         server = await asyncio.start_server(connected, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        transport = Transport(connect_timeout=0.5, read_timeout=read_timeout)
+        transport = Transport(connect_timeout=patience, read_timeout=patience)
         try:
             answers = [
                 await transport.send(httpx.Request("POST", f"{scheme}://127.0.0.1:{port}{path}", content=b"{}"))
@@ -165,7 +165,7 @@ async def too_much(reader, writer, _number):
     "serve", [cut, silent, cut_in_the_body, dripping, nonsense, too_much], ids=lambda e: e.__name__
 )
 def test_trouble_after_the_request_left_is_unknown(serve):
-    [answer], _ = exchange(serve)
+    [answer], _ = exchange(serve, patience=0.5)
 
     assert isinstance(answer, Unknown)
 
