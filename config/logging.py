@@ -18,6 +18,7 @@ _QUIET = (
     "celery.worker.strategy",
     "httpx",
     "httpcore",
+    "aiohttp.access",
     "asyncio",
     "kombu",
     "amqp",

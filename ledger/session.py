@@ -15,6 +15,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Executable,
     FromClause,
     Insert,
     LargeBinary,
@@ -24,7 +25,6 @@ from sqlalchemy import (
     Text,
     TextClause,
     Update,
-    UpdateBase,
     bindparam,
     cast,
     column,
@@ -202,7 +202,7 @@ def packed(values: Sequence[Mapping[str, Any]], parameter: str = "rows") -> dict
 class OverRows:
     """A statement over `rows`, built once: `build` receives the table of rows and answers the statement."""
 
-    def __init__(self, columns: Mapping[str, TypeEngine[Any]], build: Callable[[FromClause], UpdateBase]) -> None:
+    def __init__(self, columns: Mapping[str, TypeEngine[Any]], build: Callable[[FromClause], Executable]) -> None:
         self._columns, self._build = columns, build
         self._built = {sqlite: build(_table(columns, sqlite=sqlite)) for sqlite in (True, False)}
 
@@ -210,7 +210,7 @@ class OverRows:
         """Execute it with these values."""
         return connection.execute(self._built[connection.dialect.name == "sqlite"], packed(values))
 
-    def reading(self, parameter: str) -> UpdateBase:
+    def reading(self, parameter: str) -> Executable:
         """PostgreSQL: the statement over the rows in this parameter."""
         return self._build(_table(self._columns, sqlite=False, parameter=parameter))
 
