@@ -14,7 +14,7 @@ from domain.outcome import DeclineClass
 from domain.refund import MUTABLE, Refund, leased
 from domain.state import Hold, State
 from ledger.models import attempt, event, lane_predicate, outbox, payment, refund
-from ledger.session import OverRows, insert_rows, update_rows
+from ledger.session import OverRows, Writes
 
 COLUMNS = tuple(refund.c[name] for name in Refund.__struct_fields__)
 # A look-up costs a tenth of what `State(word)` does.
@@ -190,10 +190,13 @@ def _apply_distinct(connection: Connection, changes: Sequence[Change]) -> dict[i
     found = _update(connection, staged)
     won = [(change, row) for change, row in staged if change.before.id in found]
     kept = [change for change, _ in won]
-    insert_rows(connection, event, [row for _, row in won if row is not None])
-    _insert_attempts(connection, kept)
-    _move_money(connection, kept)
-    _announce(connection, kept)
+    writes = Writes(connection)
+    writes.insert(event, [row for _, row in won if row is not None])
+    writes.insert(attempt, _started(kept))
+    writes.update(attempt, _ended(kept), keys=("refund_id", "no"))
+    writes.over(_BOOK, _money(kept))
+    writes.insert(outbox, _told(kept))
+    writes.carry_out()
 
     return {id(change): _standing(change, row) for change, row in won}
 
@@ -258,8 +261,8 @@ def _guarded(values: FromClause) -> Update:
 _UPDATE = OverRows(_TYPES, _guarded)
 
 
-def _insert_attempts(connection: Connection, changes: Sequence[Change]) -> None:
-    started = [
+def _started(changes: Sequence[Change]) -> list[dict[str, Any]]:
+    return [
         {
             "refund_id": change.before.id,
             "fence": change.after.fence,
@@ -268,8 +271,10 @@ def _insert_attempts(connection: Connection, changes: Sequence[Change]) -> None:
         for change in changes
         if change.start is not None
     ]
-    insert_rows(connection, attempt, started)
-    ended = [
+
+
+def _ended(changes: Sequence[Change]) -> list[dict[str, Any]]:
+    return [
         {
             "refund_id": change.before.id,
             **{name: getattr(change.end, name) for name in AttemptEnd.__struct_fields__},
@@ -277,29 +282,25 @@ def _insert_attempts(connection: Connection, changes: Sequence[Change]) -> None:
         for change in changes
         if change.end is not None
     ]
-    update_rows(connection, attempt, ended, keys=("refund_id", "no"))
 
 
 _MONEY_TYPES: dict[str, Any] = {"account": Text(), "ref": Text(), "reserved": BigInteger(), "refunded": BigInteger()}
 
 
-def _move_money(connection: Connection, changes: Sequence[Change]) -> None:
+def _money(changes: Sequence[Change]) -> list[dict[str, Any]]:
+    """What the changes add to their payments; in one order, so that two batches do not wait for each other."""
     sums: dict[tuple[str, str], list[int]] = {}
     for change in changes:
         for each, sign in ((change.before, -1), (change.after, 1)):
             entry = sums.setdefault((each.account, each.payment_ref), [0, 0])
             entry[0] += sign * (each.amount or 0) * (each.hold is Hold.RESERVED)
             entry[1] += sign * (each.amount or 0) * (each.hold is Hold.REFUNDED)
-    sums = {key: entry for key, entry in sums.items() if any(entry)}
-    if not sums:
-        return
-    _BOOK.run(
-        connection,
-        [
-            {"account": account, "ref": ref, "reserved": reserved, "refunded": refunded}
-            for (account, ref), (reserved, refunded) in sorted(sums.items())
-        ],
-    )
+
+    return [
+        {"account": account, "ref": ref, "reserved": reserved, "refunded": refunded}
+        for (account, ref), (reserved, refunded) in sorted(sums.items())
+        if reserved or refunded
+    ]
 
 
 def _booked(values: FromClause) -> Update:
@@ -322,8 +323,8 @@ def _booked(values: FromClause) -> Update:
 _BOOK = OverRows(_MONEY_TYPES, _booked)
 
 
-def _announce(connection: Connection, changes: Sequence[Change]) -> None:
-    told = [
+def _told(changes: Sequence[Change]) -> list[dict[str, Any]]:
+    return [
         {
             "refund_id": change.before.id,
             "reference": change.before.reference,
@@ -335,7 +336,6 @@ def _announce(connection: Connection, changes: Sequence[Change]) -> None:
         for change in changes
         if change.after.state is not change.before.state
     ]
-    insert_rows(connection, outbox, told)
 
 
 class Frozen(Struct, frozen=True, kw_only=True, gc=False):

@@ -1,5 +1,6 @@
 """Connections: one code for PostgreSQL and SQLite, durable on both."""
 
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,7 +9,9 @@ from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
+import psycopg
 from sqlalchemy import (
+    JSON,
     ColumnElement,
     Connection,
     Engine,
@@ -17,6 +20,7 @@ from sqlalchemy import (
     Insert,
     LargeBinary,
     Result,
+    Select,
     Table,
     Text,
     TextClause,
@@ -28,13 +32,13 @@ from sqlalchemy import (
     event,
     func,
     insert,
+    literal,
     make_url,
     select,
     text,
     update,
 )
-from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.types import TypeEngine
 
 T = TypeVar("T")
@@ -82,9 +86,16 @@ class Ledger:
 # Every write finds its rows by an index, whatever the planner believes of the table's size; so the plan is always the
 # same, and making it once is enough. Planning anew took a third of what PostgreSQL spent on a batch.
 _WRITING = (
-    "SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; "
-    "SET LOCAL plan_cache_mode = force_generic_plan"
+    "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; "
+    "SET plan_cache_mode = force_generic_plan"
 )
+# A question that was planned once and for all while the tables were small would walk through them for ever.
+_READING = (
+    "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; "
+    "SET LOCAL plan_cache_mode = force_custom_plan"
+)
+# A connection that was used so many seconds ago is there. Asking before every transaction is a round trip of its own.
+_SURELY_THERE = 1.0
 
 
 def _postgresql(url: str, pool_size: int) -> Engine:
@@ -92,22 +103,33 @@ def _postgresql(url: str, pool_size: int) -> Engine:
         url,
         pool_size=pool_size,
         max_overflow=pool_size,
-        pool_pre_ping=True,
         hide_parameters=True,
         connect_args={"connect_timeout": 5},
     )
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:
-        # A statement that was planned once and for all while the tables were small would walk through them for ever.
         connection.autocommit = True
-        connection.execute("SET plan_cache_mode = force_custom_plan")
+        connection.execute(_WRITING)
         connection.autocommit = False
+
+    @event.listens_for(engine, "checkin")
+    def _rest(_connection: Any, record: Any) -> None:
+        record.info["rested_since"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _wake(connection: Any, record: Any, _proxy: object) -> None:
+        if time.monotonic() - record.info.get("rested_since", math.inf) < _SURELY_THERE:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except psycopg.Error:
+            raise InvalidatePoolError from None
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        if not connection.get_execution_options().get("refundry_read"):
-            connection.exec_driver_sql(_WRITING)
+        if connection.get_execution_options().get("refundry_read"):
+            connection.exec_driver_sql(_READING)
 
     return engine
 
@@ -158,33 +180,90 @@ def rows(connection: Connection, columns: Mapping[str, TypeEngine[Any]]) -> From
     return _table(columns, sqlite=connection.dialect.name == "sqlite")
 
 
-def _table(columns: Mapping[str, TypeEngine[Any]], *, sqlite: bool) -> FromClause:
+def _table(columns: Mapping[str, TypeEngine[Any]], *, sqlite: bool, parameter: str = "rows") -> FromClause:
     if sqlite:
-        each = func.json_each(bindparam("rows", type_=Text)).table_valued("value")
+        each = func.json_each(bindparam(parameter, type_=Text)).table_valued("value")
         fields = [func.json_extract(each.c.value, f"$.{name}").label(name) for name in columns]
         return select(*fields).cte("v")
 
+    # As `jsonb`, which is sorted and packed before it is read, the same rows take twice the time.
     return (
-        func.jsonb_to_recordset(cast(bindparam("rows", type_=Text), JSONB))
+        func.json_to_recordset(cast(bindparam(parameter, type_=Text), JSON))
         .table_valued(*(column(name, type_) for name, type_ in columns.items()))
         .render_derived(name="v", with_types=True)
     )
 
 
-def packed(values: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def packed(values: Sequence[Mapping[str, Any]], parameter: str = "rows") -> dict[str, str]:
     """The parameter that `rows` reads."""
-    return {"rows": msgspec.json.encode(values).decode()}
+    return {parameter: msgspec.json.encode(values).decode()}
 
 
 class OverRows:
     """A statement over `rows`, built once: `build` receives the table of rows and answers the statement."""
 
     def __init__(self, columns: Mapping[str, TypeEngine[Any]], build: Callable[[FromClause], Executable]) -> None:
+        self._columns, self._build = columns, build
         self._built = {sqlite: build(_table(columns, sqlite=sqlite)) for sqlite in (True, False)}
 
     def run(self, connection: Connection, values: Sequence[Mapping[str, Any]]) -> Result[Any]:
         """Execute it with these values."""
         return connection.execute(self._built[connection.dialect.name == "sqlite"], packed(values))
+
+    def reading(self, parameter: str) -> Executable:
+        """PostgreSQL: the statement over the rows in this parameter."""
+        return self._build(_table(self._columns, sqlite=False, parameter=parameter))
+
+
+class Writes:
+    """Writes that belong together: on PostgreSQL one statement and one round trip, on SQLite one after the other.
+
+    On PostgreSQL none of them sees what the others write: no row may be written by two of them.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._sqlite = connection.dialect.name == "sqlite"
+        self._shapes: list[tuple[Any, ...]] = []
+        self._parameters: dict[str, str] = {}
+
+    def insert(self, table: Table, values: Sequence[Mapping[str, Any]]) -> None:
+        """Like `insert_rows`."""
+        if self._sqlite:
+            insert_rows(self._connection, table, values)
+        elif values:
+            self._add(values, _insert_packed, table, tuple(values[0]))
+
+    def update(self, table: Table, values: Sequence[Mapping[str, Any]], *, keys: tuple[str, ...]) -> None:
+        """Like `update_rows`."""
+        if self._sqlite:
+            update_rows(self._connection, table, values, keys=keys)
+        elif values:
+            self._add(values, _update_packed, table, tuple(values[0]), keys)
+
+    def over(self, statement: OverRows, values: Sequence[Mapping[str, Any]]) -> None:
+        """Like `OverRows.run`, without an answer; nothing for no values."""
+        if self._sqlite and values:
+            statement.run(self._connection, values)
+        elif values:
+            self._add(values, statement.reading)
+
+    def carry_out(self) -> None:
+        """Send what is not written yet."""
+        if self._shapes:
+            self._connection.execute(_together(tuple(self._shapes)), self._parameters)
+
+    def _add(self, values: Sequence[Mapping[str, Any]], *shape: Any) -> None:
+        self._parameters |= packed(values, f"rows{len(self._shapes)}")
+        self._shapes.append(shape)
+
+
+@cache
+def _together(shapes: tuple[tuple[Any, ...], ...]) -> Select[Any]:
+    """One statement of those that each shape's first member builds out of the others."""
+    writes = (build(*told, f"rows{number}") for number, (build, *told) in enumerate(shapes))
+
+    return select(literal(1)).add_cte(*(write.cte(f"write{number}") for number, write in enumerate(writes)))
 
 
 def insert_rows(connection: Connection, table: Table, values: Sequence[Mapping[str, Any]]) -> None:
@@ -198,9 +277,9 @@ def insert_rows(connection: Connection, table: Table, values: Sequence[Mapping[s
 
 
 @cache
-def _insert_packed(table: Table, names: tuple[str, ...]) -> Insert:
-    """INSERT of the rows in the parameter `rows`, built once; bytes travel in base64, as `packed` writes them."""
-    columns = _columns(table, names)
+def _insert_packed(table: Table, names: tuple[str, ...], parameter: str = "rows") -> Insert:
+    """INSERT of the rows in the parameter, built once; bytes travel in base64, as `packed` writes them."""
+    columns = _columns(table, names, parameter)
 
     return insert(table).from_select(list(names), select(*columns.values()))
 
@@ -228,8 +307,8 @@ def _update_each(table: Table, names: tuple[str, ...], keys: tuple[str, ...]) ->
 
 
 @cache
-def _update_packed(table: Table, names: tuple[str, ...], keys: tuple[str, ...]) -> Update:
-    columns = _columns(table, names)
+def _update_packed(table: Table, names: tuple[str, ...], keys: tuple[str, ...], parameter: str = "rows") -> Update:
+    columns = _columns(table, names, parameter)
 
     return (
         update(table)
@@ -238,9 +317,10 @@ def _update_packed(table: Table, names: tuple[str, ...], keys: tuple[str, ...]) 
     )
 
 
-def _columns(table: Table, names: tuple[str, ...]) -> dict[str, ColumnElement[Any]]:
-    """PostgreSQL: the columns of the parameter `rows`; bytes come in base64, as `packed` writes them."""
+def _columns(table: Table, names: tuple[str, ...], parameter: str) -> dict[str, ColumnElement[Any]]:
+    """PostgreSQL: the columns of the parameter; bytes come in base64, as `packed` writes them."""
     binary = {name for name in names if isinstance(table.c[name].type, LargeBinary)}
-    values = _table({name: Text() if name in binary else table.c[name].type for name in names}, sqlite=False)
+    types = {name: Text() if name in binary else table.c[name].type for name in names}
+    values = _table(types, sqlite=False, parameter=parameter)
 
     return {name: func.decode(values.c[name], "base64") if name in binary else values.c[name] for name in names}

@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from domain.outcome import NotSent, NotSentReason, Succeeded, Unknown
-from providers.transport import MAX_ANSWER, Answer, Transport
+from providers.http1 import MAX_ANSWER
+from providers.transport import Answer, Transport
 from providers.wire import drive
 from tests.unit.providers import support
 
@@ -196,9 +197,8 @@ def test_a_hostile_answer_is_cut_off_and_proves_nothing(serve):
 @pytest.mark.parametrize(
     "interim", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"]
 )
-def test_a_flood_of_interim_answers_ends_with_the_total_time(interim):
-    """aiohttp makes an object of each, so one read of the socket becomes some sixty megabytes; it stays at that."""
-    assert isinstance(bounded(flooding(b"", interim * 500), patience=5 * PATIENCE, memory=12 * MEMORY), Unknown)
+def test_a_flood_of_interim_answers_is_cut_off(interim):
+    assert isinstance(bounded(flooding(b"", interim * 500)), Unknown)
 
 
 ZEROS = b"\0" * (64 * 1_048_576)
@@ -258,9 +258,7 @@ def test_a_redirect_to_another_host_is_not_followed_and_moves_nothing():
 def test_a_switch_of_protocols_is_no_answer_to_a_refund():
     answer = bounded(saying(b'HTTP/1.1 101 Go\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n{"accepted":true}'))
 
-    assert isinstance(answer, httpx.Response)
-    outcome = drive(support.provider("smartretry").refund(support.order("smartretry")), lambda _: answer)
-    assert isinstance(outcome, Unknown)
+    assert isinstance(answer, Unknown)
 
 
 def answer_number(number: int | str) -> bytes:

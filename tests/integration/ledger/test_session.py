@@ -3,11 +3,12 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import pytest
-from sqlalchemy import BigInteger, Boolean, Double, Text, select
+from sqlalchemy import BigInteger, Boolean, Double, Text, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
-from ledger.models import heartbeat, outbox
-from ledger.session import Ledger, insert_rows, packed, rows, update_rows
+from ledger import session
+from ledger.models import heartbeat, note, outbox, rejected
+from ledger.session import Ledger, OverRows, Writes, insert_rows, packed, rows, update_rows
 from tests.integration.ledger.support import NOW, accepted, every
 
 TYPES = {"name": Text(), "big": BigInteger(), "exact": Double(), "flag": Boolean(), "none": Text()}
@@ -55,6 +56,50 @@ def test_rows_are_inserted_and_updated_by_their_keys(ledger):
     ledger.run(work)
 
     assert [row.state for row in every(ledger, outbox, outbox.c.version)] == ["queued", "failed", "queued"]
+
+
+MOVE = OverRows(
+    {"was": Text(), "is_": Text()},
+    lambda values: update(outbox).values(state=values.c.is_).where(outbox.c.state == values.c.was),
+)
+
+
+def written_together(ledger, beat="w"):
+    def work(connection):
+        writes = Writes(connection)
+        writes.insert(
+            heartbeat, [{"name": name, "kind": "x", "started_at": 0.5, "beat_at": NOW} for name in ("v", beat)]
+        )
+        writes.insert(note, [])
+        writes.update(rejected, [{"id": "rj_1", "body": b"\x00\xff", "size": 2}], keys=("id",))
+        writes.over(MOVE, [{"was": "queued", "is_": "sending"}])
+        writes.carry_out()
+
+    ledger.run(work)
+
+
+def test_what_is_written_together_is_all_there(ledger):
+    row = {"id": "rj_1", "at": NOW, "source": "s", "errors": "[]", "body": None, "size": 0, "body_hash": "h"}
+    ledger.run(lambda connection: insert_rows(connection, rejected, [row]))
+    ledger.run(lambda connection: insert_rows(connection, outbox, [a_row(1), a_row(2, state="failed")]))
+    written_together(ledger)
+
+    assert [each.name for each in every(ledger, heartbeat, heartbeat.c.name)] == ["v", "w"]
+    assert [(each.body, each.size) for each in every(ledger, rejected)] == [(b"\x00\xff", 2)]
+    assert [each.state for each in every(ledger, outbox, outbox.c.no)] == ["sending", "failed"]
+
+
+def test_of_what_is_written_together_nothing_stays_when_one_part_fails(ledger):
+    ledger.run(lambda connection: insert_rows(connection, outbox, [a_row(1)]))
+    with pytest.raises(IntegrityError):
+        written_together(ledger, beat="v")
+
+    assert every(ledger, heartbeat) == []
+    assert [each.state for each in every(ledger, outbox)] == ["queued"]
+
+
+def test_what_is_written_together_is_one_statement(postgres_ledger, count_statements):
+    assert count_statements(lambda: written_together(postgres_ledger)) == 1
 
 
 def test_a_block_that_fails_leaves_no_trace(ledger):
@@ -133,9 +178,51 @@ def test_sqlite_is_durable_and_keeps_its_references(sqlite_ledger):
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
 
 
-def test_postgresql_plans_for_the_tables_as_they_are_now(postgres_ledger):
-    with postgres_ledger.read() as connection:
-        assert connection.exec_driver_sql("SHOW plan_cache_mode").scalar() == "force_custom_plan"
+PLANS = ("plan_cache_mode", "enable_seqscan", "enable_hashjoin", "enable_mergejoin")
+
+
+def plans(connection):
+    return [connection.exec_driver_sql(f"SHOW {name}").scalar() for name in PLANS]
+
+
+def test_postgresql_plans_a_question_for_the_tables_as_they_are_now_and_a_write_once(postgres_ledger):
+    for _ in range(2):
+        with postgres_ledger.read() as connection:
+            assert plans(connection) == ["force_custom_plan", "on", "on", "on"]
+        with postgres_ledger.write() as connection:
+            assert plans(connection) == ["force_generic_plan", "off", "off", "off"]
+
+
+def kill_the_others(ledger):
+    with ledger.write() as connection:
+        connection.exec_driver_sql(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
+def test_a_connection_that_ended_while_it_rested_is_made_anew(postgres_ledger, monkeypatch):
+    monkeypatch.setattr(session, "_SURELY_THERE", 0.0)
+    other = Ledger(postgres_ledger.url.render_as_string(hide_password=False))
+    postgres_ledger.run(lambda connection: insert_rows(connection, outbox, [a_row(1)]))
+    kill_the_others(other)
+    postgres_ledger.run(lambda connection: insert_rows(connection, outbox, [a_row(2)]))
+    other.dispose()
+
+    assert [row.version for row in every(postgres_ledger, outbox, outbox.c.no)] == [1, 2]
+
+
+def test_one_that_was_used_just_now_is_not_asked_and_costs_one_fault_when_it_is_gone(postgres_ledger, monkeypatch):
+    monkeypatch.setattr(session, "_SURELY_THERE", 3600.0)
+    other = Ledger(postgres_ledger.url.render_as_string(hide_password=False))
+    postgres_ledger.run(lambda connection: insert_rows(connection, outbox, [a_row(1)]))
+    kill_the_others(other)
+    with pytest.raises(DBAPIError):
+        postgres_ledger.run(lambda connection: insert_rows(connection, outbox, [a_row(2)]))
+    postgres_ledger.run(lambda connection: insert_rows(connection, outbox, [a_row(3)]))
+    other.dispose()
+
+    assert [row.version for row in every(postgres_ledger, outbox, outbox.c.no)] == [1, 3]
 
 
 def test_readers_do_not_wait_for_a_writer(ledger, second):

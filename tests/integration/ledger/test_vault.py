@@ -1,5 +1,9 @@
+import base64
+
 import pytest
+from cryptography.exceptions import InvalidTag
 from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from domain.errors import ConfigurationError
 from ledger.vault import Vault
@@ -32,11 +36,39 @@ def test_without_its_key_nothing_opens():
 
 def test_what_was_tampered_with_does_not_open():
     vault = Vault([OLD], "index")
-    sealed = bytearray(vault.seal(b"x"))
-    sealed[30] ^= 1
+    whole = vault.seal(b"x")
 
-    with pytest.raises(ConfigurationError):
-        vault.open(bytes(sealed))
+    for place in range(len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= 1
+        with pytest.raises(ConfigurationError):
+            vault.open(bytes(changed))
+    for length in range(len(whole)):
+        with pytest.raises(ConfigurationError):
+            vault.open(whole[:length])
+
+
+def test_the_same_content_is_never_sealed_alike():
+    vault = Vault([OLD], "index")
+
+    assert len({vault.seal(b"x") for _ in range(100)}) == 100
+
+
+def test_what_was_sealed_as_a_fernet_token_opens_and_is_rotated():
+    token = Fernet(OLD).encrypt(b"x")
+    vault = Vault([NEW, OLD], "index")
+    rotated = vault.rotate(token)
+
+    assert vault.open(token) == b"x"
+    assert Vault([NEW], "index").open(rotated) == b"x"
+
+
+def test_the_configured_key_itself_opens_nothing():
+    sealed = Vault([OLD], "index").seal(b"x")
+    configured = AESGCM(base64.urlsafe_b64decode(OLD))
+
+    with pytest.raises(InvalidTag):
+        configured.decrypt(sealed[1:13], sealed[13:], sealed[:1])
 
 
 @pytest.mark.parametrize(
