@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, insert, literal, or_, select, text, update
+from sqlalchemy import Connection, and_, case, func, insert, literal, or_, select, text, update
 
 from domain.decision import Cause
 from domain.job import canonical
@@ -141,6 +141,11 @@ def of_payment(connection: Connection, account: str, payment_ref: str) -> list[d
     query = select(external).where(external.c.payment_ref == payment_ref, external.c.account == account)
 
     return [dict(row._mapping) for row in connection.execute(query.order_by(external.c.first_seen))]  # noqa: SLF001
+
+
+def count_open(connection: Connection) -> int:
+    """How many wait for a person."""
+    return int(connection.execute(select(func.count()).select_from(external).where(OPEN)).scalar_one())
 
 
 def close(connection: Connection, row_id: str, *, actor: str, reason: str, now: float) -> bool:

@@ -362,6 +362,61 @@ Index(
     sqlite_where=text("alert IS NOT NULL AND closed_at IS NULL"),
 )
 
+# What providers sent us. `key`: of one event, so that a repeat finds it; `hint`: whom to ask about, and no more.
+# `due_at`: when it is to be looked at; what is done, or was never theirs, has none.
+notification = Table(
+    "notification",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("account", String(64), nullable=False),
+    Column("key", String(64), nullable=False),
+    Column("event_id", String(255)),
+    Column("kind", String(64), nullable=False),
+    Column("verified", Boolean, nullable=False),
+    Column("why", String(255)),
+    Column("hint", Text),
+    Column("body", LargeBinary, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("body_hash", String(64), nullable=False),
+    Column("state", String(12), nullable=False),
+    Column("result", String(512)),
+    Column("refunds", Text, nullable=False, server_default="[]"),
+    Column("due_at", Double),
+    Column("tries", Integer, nullable=False, server_default=text("0")),
+    Column("deliveries", Integer, nullable=False, server_default=text("1")),
+    Column("received_at", Double, nullable=False),
+    Column("last_at", Double, nullable=False),
+    Column("processed_at", Double),
+    CheckConstraint("state IN ('received', 'parked', 'done', 'unmatched', 'refused')", "state_known"),
+    UniqueConstraint("key", "account"),
+)
+Index(
+    "ix_notification_due",
+    notification.c.account,
+    notification.c.due_at,
+    postgresql_where=text("due_at IS NOT NULL"),
+    sqlite_where=text("due_at IS NOT NULL"),
+)
+Index("ix_notification_last_at", notification.c.last_at)
+Index(
+    "ix_notification_unmatched",
+    notification.c.last_at,
+    postgresql_where=text("state = 'unmatched'"),
+    sqlite_where=text("state = 'unmatched'"),
+)
+
+# What was not shown to be the provider's, by account and hour: all of it is counted, and only so much is kept.
+refused_notification = Table(
+    "refused_notification",
+    metadata,
+    Column("account", String(64), primary_key=True),
+    Column("hour", Integer, primary_key=True),
+    Column("refused", BigInteger, nullable=False, server_default=text("0")),
+    Column("kept", Integer, nullable=False, server_default=text("0")),
+    Column("kept_bytes", BigInteger, nullable=False, server_default=text("0")),
+    Column("last_at", Double, nullable=False),
+)
+
 account = Table(
     "account",
     metadata,
