@@ -9,15 +9,15 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp
 
-from api import documents, probes, refunds
+from api import documents, notifications, probes, refunds
 from api.envelope import Envelope
 from api.figures import Figures
 from api.problems import handle_errors
 from engine.bootstrap import Engine
 
 VERSION = "1"
-#: Everything that this door answers; notifications and what else there will be is added here.
-ROUTERS = (refunds.router, probes.router)
+#: Everything that this door answers.
+ROUTERS = (refunds.router, notifications.router, probes.router)
 
 
 def build(engine: Engine) -> ASGIApp:

@@ -7,6 +7,7 @@ from fastapi import Depends, Request
 
 from api.problems import Faulty
 from domain.job import MAX_BYTES
+from engine.notifications import MAX_BODY as MOST_NOTIFIED
 
 MOST_BATCH = 10 * MAX_BYTES
 JSON = "application/json"
@@ -39,9 +40,17 @@ async def large_body(request: Request) -> bytes:
     return await _read(request, MOST_BATCH, patience)
 
 
+async def notified_body(request: Request) -> bytes:
+    """What a provider sends, as it was sent: its signature covers every byte."""
+    patience: float = request.app.state.engine.settings.api.body_timeout
+
+    return await _read(request, MOST_NOTIFIED, patience)
+
+
 SmallBody = Annotated[bytes, Depends(small_body)]
 OptionalBody = Annotated[bytes, Depends(optional_body)]
 LargeBody = Annotated[bytes, Depends(large_body)]
+NotifiedBody = Annotated[bytes, Depends(notified_body)]
 
 
 def media_type(request: Request) -> str:

@@ -234,8 +234,8 @@ _LIMITS = {
 }
 _ETAG = {"ETag": {"schema": {"type": "string"}}}
 _WORDS = {
-    400: "Not JSON, or a header or cursor that cannot be read.",
-    401: "No valid API key.",
+    400: "Not JSON, no notification, or a header or cursor that cannot be read.",
+    401: "No valid API key; for a notification: not shown to be the provider's.",
     403: "The key lacks the scope.",
     404: "There is no such thing, or it is another account's.",
     408: "The body took too long.",
@@ -354,6 +354,13 @@ REFUNDABLE = _route(
     "getRefundable",
     _ok(200, "Refundable", "The payment's money.", headers=_ETAG) | _NOT_MODIFIED | _problems(404, *_COMMON),
 )
+NOTIFY = _route(
+    "receiveNotification",
+    _plain(200, "Kept.")
+    | _plain(204, "Kept; what the provider expects to hear.")
+    | _problems(400, 401, 404, 408, 413, 422),
+    _body({"*/*": {"schema": {"type": "string", "description": "As the provider signs it."}}}),
+)
 HEALTHZ = _route("healthz", _plain(200, "This process answers.") | _problems())
 READYZ = _route("readyz", _ok(200, "Readiness", "Jobs are accepted, with or without Redis.") | _problems())
 METRICS = _route(
@@ -363,6 +370,7 @@ METRICS = _route(
 
 TAGS: list[Schema] = [
     {"name": "refunds", "description": "Refund jobs in, their outcomes out."},
+    {"name": "notifications", "description": "For providers: no API key, the adapter verifies what they send."},
     {"name": "probes", "description": "For load balancers and Prometheus."},
 ]
 DESCRIPTION = f"""\

@@ -24,7 +24,7 @@ from engine import review, search
 from engine.people import Actor, Verb
 from engine.review import Asked
 from engine.view import dead_view, refund_view, stamp
-from ledger import queries, rejected
+from ledger import external, queries, rejected
 from ledger.queries import Filter
 
 app = group("Refunds that need a person, and jobs that were refused.")
@@ -82,10 +82,12 @@ def _dead(session: Session, limit: int) -> Iterator[Row]:
     with session.engine.ledger.read() as connection:
         refunds = queries.dead(connection, limit=limit)
         jobs = rejected.listed(connection, limit=limit)
+        others = external.listed(connection, limit=limit, open_only=True)
     for each in refunds:
         yield dead_view(session.engine, each)
     for job in jobs:
         yield _job(job)
+    yield from map(_external, others)
 
 
 def _job(job: Row) -> Row:
@@ -102,7 +104,22 @@ def _job(job: Row) -> Row:
     }
 
 
+def _external(row: Row) -> Row:
+    """What others moved, with what is wrong about it."""
+    kept = ("id", "account", "kind", "provider_refund_id", "payment_ref", "amount", "currency", "source", "alert")
+
+    return {
+        "object": "external",
+        "reference": None,
+        **{name: row[name] for name in kept},
+        "at": stamp(row["first_seen"]),
+        "age_seconds": round(time.time() - row["first_seen"], 3),
+    }
+
+
 def _why(row: Row) -> str:
+    if row["object"] == "external":
+        return f"a {row['kind']} made elsewhere: {row['alert']}"
     if row["object"] == "rejected_job":
         return "not accepted: " + "; ".join(f"{each['pointer']} {each['detail']}" for each in row["errors"])
 
@@ -112,13 +129,15 @@ def _why(row: Row) -> str:
 def _verdict(row: Row) -> str:
     if row["object"] == "rejected_job":
         return "correct it and submit it again, then close this"
+    if row["object"] == "external":
+        return "see at the provider what became of the money, then close this"
     found = (row["review"] or {}).get("verdict")
 
     return f"{advice_in_words(found['advice'])}: {'; '.join(found['reasons'])}" if found else ""
 
 
 def _age(row: Row) -> str:
-    entered = row["at"] if row["object"] == "rejected_job" else (row["review"] or {}).get("since")
+    entered = row["at"] if "at" in row else (row["review"] or {}).get("since")
 
     return since(moment(entered))
 
@@ -139,6 +158,7 @@ DEAD_COLUMNS: dict[str, Callable[[Row], Any]] = {
 CSV_LIKE: dict[str, Any] = {
     **EMPTY_VIEW,
     **dict.fromkeys(("note", "assignee", "replay_until", "source", "size", "body_hash", "code", "errors", "at")),
+    **dict.fromkeys(("kind", "payment_ref", "alert")),
     "age_seconds": None,
 }
 
@@ -230,16 +250,19 @@ def _waits(session: Session, asked: Asked, what: str) -> int:
 
 
 @command(app, "close")
-def close_job(
+def close_item(
     session: Session,
     *,
-    job_id: Annotated[str, typer.Argument(metavar="ID", help="The rejected job, rj_…")],
+    item_id: Annotated[
+        str, typer.Argument(metavar="ID", help="A rejected job, rj_…, or what was made elsewhere, ex_….")
+    ],
     reason: Reason = "",
 ) -> None:
-    """Close a job that could not be accepted; nothing was ever sent of it."""
+    """Close a job that could not be accepted, or what others refunded once that was looked into."""
     who = session.actor(Verb.ACT)
-    review.close_rejected(session.engine, who, job_id, reason=reason)
-    session.out.say(f"{job_id} closed", id=job_id, status="closed")
+    close = review.close_external if item_id.startswith("ex_") else review.close_rejected
+    close(session.engine, who, item_id, reason=reason)
+    session.out.say(f"{item_id} closed", id=item_id, status="closed")
 
 
 def _read(evidence: str | None) -> bytes:

@@ -8,7 +8,22 @@ from typing import Annotated
 
 import typer
 
-from cli import accounts, approvals, audit, db, dead, keys, processes, refunds, status, submit, users, webhooks, workers
+from cli import (
+    accounts,
+    approvals,
+    audit,
+    db,
+    dead,
+    keys,
+    notifications,
+    processes,
+    refunds,
+    status,
+    submit,
+    users,
+    webhooks,
+    workers,
+)
 from cli.command import command, group
 from cli.demo import show_demo
 from cli.errors import Status, failure_of, report
@@ -49,6 +64,10 @@ app.command("sandbox")(processes.run_sandbox)
 command(app, "status")(status.show_status)
 command(app, "doctor")(status.show_doctor)
 command(app, "submit")(submit.submit_file)
+command(webhooks.app, "received")(notifications.list_received)
+command(webhooks.app, "replay")(notifications.replay_notification)
+command(webhooks.app, "verify")(notifications.verify_notification)
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(refunds.app, name="refunds")
 app.add_typer(dead.app, name="dead")
 app.add_typer(approvals.app, name="approvals")

@@ -106,6 +106,11 @@ def _lines(overview: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "Open approvals", str(overview["approvals_open"])
     if overview["over_refunded_payments"]:
         yield "Refunded beyond the captured amount", f"{overview['over_refunded_payments']} payments"
+    if overview["external_open"]:
+        yield "Made elsewhere, to be looked at", f"{overview['external_open']} refunds or chargebacks"
+    unmatched, refused = overview["notifications_unmatched"], overview["notifications_refused_24h"]
+    if unmatched or refused:
+        yield "Notifications", f"{unmatched} without a refund, {refused} not the provider's in 24 h"
     for currency, sums in overview["unknown"].items():
         yield "Outcome unknown", f"{sums['count']} refunds, {money(sums['amount'], currency)}"
     if any(overview["webhooks"].values()):

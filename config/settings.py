@@ -204,6 +204,13 @@ class WebhookSettings(Section):
     retention: Seconds = 30 * 86_400.0
 
 
+class NotificationSettings(Section):
+    """`[notifications]` of providers: how long they are kept, and wait for the refund that they are about."""
+
+    keep: Seconds = 30 * 86_400.0
+    wait: Seconds = 24 * 3600.0
+
+
 class LoggingSettings(Section):
     """`[logging]`."""
 
@@ -228,6 +235,7 @@ class Settings(BaseSettings):
     celery: CelerySettings = CelerySettings()
     events: EventSettings = EventSettings()
     intake: IntakeSettings = IntakeSettings()
+    notifications: NotificationSettings = NotificationSettings()
     logging: LoggingSettings = LoggingSettings()
     api: ApiSettings = ApiSettings()
     webhooks: WebhookSettings = WebhookSettings()

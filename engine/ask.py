@@ -6,12 +6,12 @@ from typing import TypeVar
 import httpx
 import structlog
 
-from domain.outcome import NotSent, Unknown
+from domain.outcome import NotSent, Outcome, Unknown
 from domain.refund import Refund
 from engine.account import Account
 from engine.bootstrap import Engine
 from engine.order import order_of
-from providers.base import Ask, Health, PaymentFacts
+from providers.base import Ask, Health, Movements, PaymentFacts, RefundOrder
 from providers.transport import Network
 
 log = structlog.get_logger(__name__)
@@ -37,6 +37,31 @@ async def ask_payment(engine: Engine, account: Account, refund: Refund, network:
         return answer
 
     return PaymentFacts(problem=answer.detail if isinstance(answer, NotSent) else answer.reason)
+
+
+async def ask_movements(account: Account, order: RefundOrder, network: Network) -> Movements:
+    """What the provider shows of a payment, or of one refund; a fault of the way there is a problem that may pass."""
+    try:
+        answer = await _answered(account, network, account.provider.movements(order))
+    except Exception as error:
+        log.exception("adapter.failed", provider=account.provider.name)
+        return Movements(problem=f"adapter: {type(error).__name__}")
+    if isinstance(answer, Movements):
+        return answer
+
+    return Movements(problem=answer.detail if isinstance(answer, NotSent) else answer.reason)
+
+
+async def ask_refund(engine: Engine, account: Account, refund: Refund, network: Network) -> Outcome:
+    """How the provider answers about a refund now: by its id, else by our handle. A fault proves nothing."""
+    order = order_of(engine.vault, refund)
+    known = refund.provider_refund_id is not None
+    try:
+        question = account.provider.status(order) if known else account.provider.lookup(order)
+        return await _answered(account, network, question)
+    except Exception as error:
+        log.exception("adapter.failed", refund_id=refund.id, provider=refund.provider)
+        return Unknown(reason=f"adapter: {type(error).__name__}")
 
 
 async def _answered(

@@ -16,7 +16,7 @@ from engine.ask import ping
 from engine.bootstrap import Engine
 from engine.operate import switches
 from engine.tick import BEAT
-from ledger import queries, rejected, webhooks, workers
+from ledger import external, notification, queries, rejected, webhooks, workers
 from providers.base import Health
 from providers.transport import Transport
 from signals.limits import Breaker
@@ -58,6 +58,9 @@ def status(engine: Engine) -> dict[str, Any]:
             "rejected_jobs": rejected.count_open(connection),
             "approvals_open": queries.open_approvals(connection),
             "over_refunded_payments": len(queries.over_refunded(connection)),
+            "external_open": external.count_open(connection),
+            "notifications_unmatched": notification.count_unmatched(connection),
+            "notifications_refused_24h": sum(notification.refused_since(connection, now - 86_400).values()),
             "oldest_due_seconds": queries.oldest_due(connection, now),
             "unknown": {
                 currency: {"count": count, "amount": amount}
@@ -75,7 +78,7 @@ def status(engine: Engine) -> dict[str, Any]:
 def _grade(overview: dict[str, Any]) -> Grade:
     if (overview["oldest_due_seconds"] or 0.0) > OVERDUE or overview["over_refunded_payments"]:
         return Grade.UNHEALTHY
-    needs = ("dead_letters", "rejected_jobs", "approvals_open")
+    needs = ("dead_letters", "rejected_jobs", "approvals_open", "external_open", "notifications_unmatched")
 
     return (
         Grade.ATTENTION if any(overview[each] for each in needs) or any(overview["webhooks"].values()) else Grade.FINE

@@ -22,10 +22,10 @@ def redacted(answer: httpx.Response) -> bytes:
     return redacted_body(answer.content)
 
 
-def redacted_body(content: bytes) -> bytes:
-    """The same of a body alone."""
+def redacted_body(content: bytes, most: int = MAX_KEPT) -> bytes:
+    """The same of a body alone, and at most so much of it."""
     try:
-        return msgspec.json.encode(_masked(msgspec.json.decode(content)))[:MAX_KEPT]
+        return msgspec.json.encode(_masked(msgspec.json.decode(content)))[:most]
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return content[:256]
 

@@ -22,7 +22,7 @@ from engine.account import Account
 from engine.bootstrap import Engine
 from engine.ids import new_id
 from engine.people import Actor, Verb, require
-from ledger import approvals, journal, refunds, rejected
+from ledger import approvals, external, journal, payments, refunds, rejected
 from ledger.approvals import NEW_HANDLE, SEND, SETTLE, Approval
 from ledger.refunds import Change, Frozen
 
@@ -73,6 +73,8 @@ def retry(engine: Engine, actor: Actor, refund_id: str, *, reason: str) -> Refun
             advice = found.advice if found else "none"
             raise Refused("not-safe-to-retry", f"verdict: {advice}; {'; '.join(found.reasons) if found else ''}")
         now = engine.clock()
+        if not refund.ambiguous:
+            _covered(connection, refund)
         # What may have been sent is recovered (same bytes, same handle); what certainly was not is sent.
         state = State.UNKNOWN if refund.ambiguous else State.QUEUED
         after = moved(
@@ -283,9 +285,11 @@ def _carry_out(connection: Connection, engine: Engine, refund: Refund, request: 
     data = {"approval": request.id, "requested_by": request.requested_by, "reason": request.reason, **params}
     match request.kind:
         case "send":
+            _covered(connection, refund)
             job = msgspec.json.decode(refund.job)
             after = moved(refund, State.QUEUED, now, due_at=max(now, not_before(job) or now))
         case "new_handle":
+            _covered(connection, refund)
             after = _renewed(engine, refund, now)
             data["handle"] = after.handle
         case _:
@@ -394,6 +398,19 @@ def close_rejected(engine: Engine, actor: Actor, rejection_id: str, *, reason: s
     engine.ledger.run(work)
 
 
+def close_external(engine: Engine, actor: Actor, row_id: str, *, reason: str) -> None:
+    """A person has looked into money that others moved; it stays counted."""
+    require(actor, Verb.ACT)
+    if not reason.strip():
+        raise Refused("reason-required", "a reason is required")
+
+    def work(connection: Connection) -> None:
+        if not external.close(connection, row_id, actor=actor.name, reason=reason, now=engine.clock()):
+            raise NotFound("not-found", f"nothing made elsewhere is open as {row_id!r}")
+
+    engine.ledger.run(work)
+
+
 # -- in many ---------------------------------------------------------------------------------------------------------
 
 
@@ -446,6 +463,15 @@ def _open_request(connection: Connection, approval_id: str) -> Approval:
         raise Conflict("already-decided", f"the request is {request.status}")
 
     return request
+
+
+def _covered(connection: Connection, refund: Refund) -> None:
+    """What goes out for the first time must still be in the payment: others may have returned money of it since."""
+    purse = payments.standing(connection, refund.account, refund.payment_ref)
+    if purse is None or purse.captured is None or purse.reserved + purse.refunded <= purse.captured:
+        return
+    beyond = purse.reserved + purse.refunded - purse.captured
+    raise Refused("amount-exceeds-refundable", f"{beyond} more than was captured is refunded or on its way")
 
 
 def not_before(job: Mapping[str, Any]) -> float | None:

@@ -5,9 +5,9 @@ from sqlalchemy import Connection
 
 from domain.refund import moved
 from domain.state import State
-from engine import fanout
+from engine import fanout, notifications
 from engine.bootstrap import Engine
-from ledger import approvals, deliveries, journal, queries, refunds, webhooks, workers
+from ledger import approvals, deliveries, journal, notification, queries, refunds, webhooks, workers
 from ledger.approvals import SEND
 from ledger.refunds import Change
 
@@ -21,14 +21,21 @@ EXPIRY_WARNING = 3600.0
 
 def tick(engine: Engine) -> list[tuple[str, str]]:
     """Ring every (account, lane) that has work due, and every webhook endpoint; answers whom it rang."""
-    now = engine.clock()
+    due = due_work(engine)
     with engine.ledger.read() as connection:
-        due = refunds.due_lanes(connection, list(engine.accounts), now)
-        due += [(endpoint, fanout.LANE) for endpoint in webhooks.due_endpoints(connection, now)]
+        due += [(endpoint, fanout.LANE) for endpoint in webhooks.due_endpoints(connection, engine.clock())]
     for account, lane in due:
         engine.ring(lane, account)
 
     return due
+
+
+def due_work(engine: Engine) -> list[tuple[str, str]]:
+    """Which (account, lane) have something due: refunds, and notifications to be looked at."""
+    now, accounts = engine.clock(), list(engine.accounts)
+    with engine.ledger.read() as connection:
+        told = [(account, notifications.LANE) for account in notification.due_accounts(connection, accounts, now)]
+        return refunds.due_lanes(connection, accounts, now) + told
 
 
 def beat(engine: Engine) -> None:
@@ -52,6 +59,7 @@ def housekeep(engine: Engine) -> None:
     engine.ledger.run(lambda connection: _anchor(connection, engine))
     engine.ledger.run(lambda connection: workers.forget(connection, engine.clock() - 86_400))
     _forget_deliveries(engine)
+    notifications.housekeep(engine)
     with engine.ledger.read() as connection:
         for account, count in queries.expiring(connection, engine.clock() + EXPIRY_WARNING).items():
             log.error("handles.expiring", account=account, refunds=count, within_seconds=EXPIRY_WARNING)

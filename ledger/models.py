@@ -327,6 +327,96 @@ Index(
     sqlite_where=text("closed_at IS NULL"),
 )
 
+# What others moved: refunds made elsewhere and chargebacks. `booked`: it is counted in its payment's `refunded`;
+# `refund_id`: it turned out to be ours. What has an `alert` waits for a person until it is closed.
+external = Table(
+    "external",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("account", String(64), nullable=False),
+    Column("provider_refund_id", String(255), nullable=False),
+    Column("payment_ref", String(200), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("currency", String(3)),
+    Column("first_seen", Double, nullable=False),
+    Column("source", String(96), nullable=False),
+    Column("evidence", Text, nullable=False),
+    Column("booked", Boolean, nullable=False),
+    Column("refund_id", String(32)),
+    Column("alert", String(512)),
+    Column("closed_at", Double),
+    Column("closed_by", String(96)),
+    Column("closed_reason", String(512)),
+    CheckConstraint("amount > 0", "amount_positive"),
+    CheckConstraint("kind IN ('refund', 'chargeback')", "kind_known"),
+    CheckConstraint("NOT booked OR refund_id IS NULL", "ours_is_not_counted"),
+    UniqueConstraint("provider_refund_id", "account"),
+)
+Index("ix_external_payment", external.c.payment_ref, external.c.account)
+Index("ix_external_first_seen", external.c.first_seen)
+Index(
+    "ix_external_open",
+    external.c.first_seen,
+    postgresql_where=text("alert IS NOT NULL AND closed_at IS NULL"),
+    sqlite_where=text("alert IS NOT NULL AND closed_at IS NULL"),
+)
+
+# What providers sent us. `key`: of one event, so that a repeat finds it; `hint`: whom to ask about, and no more.
+# `due_at`: when it is to be looked at; what is done, or was never theirs, has none.
+notification = Table(
+    "notification",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("account", String(64), nullable=False),
+    Column("key", String(64), nullable=False),
+    Column("event_id", String(255)),
+    Column("kind", String(64), nullable=False),
+    Column("verified", Boolean, nullable=False),
+    Column("why", String(255)),
+    Column("hint", Text),
+    Column("body", LargeBinary, nullable=False),
+    Column("size", Integer, nullable=False),
+    Column("body_hash", String(64), nullable=False),
+    Column("state", String(12), nullable=False),
+    Column("result", String(512)),
+    Column("refunds", Text, nullable=False, server_default="[]"),
+    Column("due_at", Double),
+    Column("tries", Integer, nullable=False, server_default=text("0")),
+    Column("deliveries", Integer, nullable=False, server_default=text("1")),
+    Column("received_at", Double, nullable=False),
+    Column("last_at", Double, nullable=False),
+    Column("processed_at", Double),
+    CheckConstraint("state IN ('received', 'parked', 'done', 'unmatched', 'refused')", "state_known"),
+    UniqueConstraint("key", "account"),
+)
+Index(
+    "ix_notification_due",
+    notification.c.account,
+    notification.c.due_at,
+    postgresql_where=text("due_at IS NOT NULL"),
+    sqlite_where=text("due_at IS NOT NULL"),
+)
+Index("ix_notification_last_at", notification.c.last_at)
+Index(
+    "ix_notification_unmatched",
+    notification.c.last_at,
+    postgresql_where=text("state = 'unmatched'"),
+    sqlite_where=text("state = 'unmatched'"),
+)
+
+# What was not shown to be the provider's, by account and hour: all of it is counted, and only so much is kept.
+refused_notification = Table(
+    "refused_notification",
+    metadata,
+    Column("account", String(64), primary_key=True),
+    Column("hour", Integer, primary_key=True),
+    Column("refused", BigInteger, nullable=False, server_default=text("0")),
+    Column("kept", Integer, nullable=False, server_default=text("0")),
+    Column("kept_bytes", BigInteger, nullable=False, server_default=text("0")),
+    Column("last_at", Double, nullable=False),
+)
+
 account = Table(
     "account",
     metadata,

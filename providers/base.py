@@ -11,11 +11,11 @@ import re
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 from uuid import UUID
 
 import httpx
-from pydantic import BaseModel, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, SecretStr, field_validator
 
 from domain.errors import RefundError
 from domain.outcome import Outcome
@@ -45,6 +45,8 @@ class Capabilities:
     `lookup`: a refund whose id is unknown can be found. `matches_handle`: and recognised by our own handle.
     `payment_facts`: the captured amount can be asked. `omit_amount`: a full refund of an untouched payment may leave
     the amount out. `polled`: accepted first, final later.
+    `movements`: what others refunded of a payment can be asked. `acknowledges`: the HTTP status that tells the provider
+    that its notification has arrived.
     """
 
     recovery: Recovery
@@ -59,6 +61,8 @@ class Capabilities:
     partial: bool = True
     omit_amount: bool = False
     polled: bool = True
+    movements: bool = False
+    acknowledges: int = 200
     payment_facts: bool = False
     order_lookup: bool = False
     max_replays: int | None = None
@@ -151,20 +155,64 @@ class Health(StrEnum):
     NO_CHECK = "no_check"
 
 
+class Standing(StrEnum):
+    """How a movement stands."""
+
+    SUCCEEDED = "succeeded"
+    PENDING = "pending"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Movement:
+    """A refund or a chargeback as the provider shows it. Amount in ISO minor units; what is not shown is None.
+
+    `handle`, `refund_id`: our own names, where the provider repeats them; `standing` None: a word that is not known.
+    """
+
+    provider_refund_id: str
+    standing: Standing | None = None
+    amount: int | None = None
+    currency: str | None = None
+    chargeback: bool = False
+    payment_id: str | None = None
+    order_id: str | None = None
+    handle: str | None = None
+    refund_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Movements:
+    """What the provider shows of a payment; `problem`: why that could not be learned."""
+
+    found: tuple[Movement, ...] = ()
+    problem: str | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
-    """A verified hint that something changed: whom to ask about. Never a verdict."""
+    """A hint that something changed: whom to ask about, and what it claims. Never a verdict.
+
+    `event_id`: the same for every delivery of one event. `proven` False: nothing shows who sent it.
+    """
 
     event_id: str | None = None
     kind: str = ""
     provider_refund_ids: tuple[str, ...] = ()
     handle: str | None = None
+    refund_id: str | None = None
     payment_id: str | None = None
     chargebacks: tuple[str, ...] = ()
+    claims: tuple[Movement, ...] = ()
+    proven: bool = True
 
 
 class NotificationRefused(RefundError):
-    """The notification is not the provider's, too old, or unreadable; the message says which."""
+    """The notification is not the provider's, or too old; the message says which."""
+
+
+class NotificationUnreadable(NotificationRefused):
+    """It is the provider's, and says nothing that we can read."""
 
 
 class JobFault(Protocol):
@@ -199,6 +247,18 @@ def web_address(value: str, *, query: bool = False) -> str:
         raise ValueError("an address beginning with https://")
 
     return value
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str | SecretStr) else value
+
+
+# One secret, or several while it is being renewed: what any of them signed is believed. Empty ones are none.
+Secrets = Annotated[
+    tuple[SecretStr, ...],
+    BeforeValidator(_listed),
+    AfterValidator(lambda given: tuple(each for each in given if each.get_secret_value())),
+]
 
 
 class AdapterSettings(BaseModel):
@@ -251,6 +311,12 @@ class Provider(Protocol):
 
     def payment(self, order: RefundOrder) -> Generator[Ask, httpx.Response, PaymentFacts]:
         """Ask what was captured, and which payment an order has."""
+
+    def movements(self, order: RefundOrder) -> Generator[Ask, httpx.Response, Movements]:
+        """Ask which refunds and chargebacks there are, ours or not, of `payment_id` or under `provider_refund_id`.
+
+        Nothing else of `order` may be relied on but `currency`, in which an amount without one counts.
+        """
 
     def ping(self) -> Generator[Ask, httpx.Response, Health]:
         """Try the credentials with a harmless call."""

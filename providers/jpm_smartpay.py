@@ -36,11 +36,15 @@ from providers.base import (
     Health,
     JobFault,
     Move,
+    Movement,
+    Movements,
     Notification,
     NotificationRefused,
+    NotificationUnreadable,
     PaymentFacts,
     Question,
     RefundOrder,
+    Standing,
     Stores,
     web_address,
 )
@@ -59,6 +63,7 @@ CAPABILITIES = Capabilities(
     exclusive=Exclusive.WHILE_UNKNOWN,
     omit_amount=True,
     payment_facts=True,
+    movements=True,
     connect_timeout=5.0,
     read_timeout=90.0,  # modification-apis: an answer may take up to 90 seconds
     poll_schedule=(5.0, 30.0, 120.0, 600.0, 3600.0),
@@ -76,6 +81,8 @@ STATUSES = {
 LEVELS = frozenset({"gateway_processing", "payment_provider_processing"})
 # Payment status model: in these the money was collected; as the status of a CAPTURE they say the same.
 CAPTURED = frozenset({"CAPTURED", "SETTLED"})
+# The document, types of modifications: in these money goes back.
+BACK = frozenset({"REFUND", "CHARGEBACK"})
 # RFC 6749, 5.2: what the token endpoint answers to a wrong client.
 WRONG_CLIENT = frozenset({"invalid_client", "unauthorized_client"})
 
@@ -227,6 +234,37 @@ class JpmSmartPay:
 
         return PaymentFacts(problem=problem)
 
+    def movements(self, order: RefundOrder) -> Generator[Ask, httpx.Response, Movements]:
+        """GET /payment/status/{transactionId}: the modifications that took money back, by whomever."""
+        answer = yield from self._call(self._transaction(order))
+        if isinstance(answer, NotSent):
+            return Movements(problem=answer.detail)
+        entries = _entries(wire.json_object(answer.content) or {})
+        if answer.status_code != HTTPStatus.OK or entries is None:
+            return Movements(problem=f"HTTP {answer.status_code} without the transaction's modifications")
+        found = (self._movement(entry, order) for entry in entries if _data(entry).get("type") in BACK)
+
+        return Movements(found=tuple(each for each in found if each is not None))
+
+    def _movement(self, entry: Mapping[str, Any], order: RefundOrder) -> Movement | None:
+        data, facts = _data(entry), _facts(entry, order)
+        handle = wire.text(data.get("modificationId"), 64)
+        chargeback = data.get("type") == "CHARGEBACK"
+        number = facts.provider_refund_id or handle
+        if number is None:
+            return None
+
+        return Movement(
+            provider_refund_id=number,
+            # That it was charged back is all that the entry says; its status words are not documented.
+            standing=Standing.SUCCEEDED if chargeback else wire.standing(self._verdict(facts.status or "")),
+            amount=facts.amount,
+            currency=facts.currency,
+            chargeback=chargeback,
+            payment_id=order.payment_id,
+            handle=handle,
+        )
+
     def ping(self) -> Generator[Ask, httpx.Response, Health]:
         """Fetching a token tries the client; no harmless call tries an authentication key."""
         if self._settings.oauth is None:
@@ -247,13 +285,14 @@ class JpmSmartPay:
         event = wire.json_object(body) or {}
         kind = wire.text(event.get("objectType"))
         if kind is None:
-            raise NotificationRefused("the body is not an event")
+            raise NotificationUnreadable("the body is not an event")
         subject = wire.text(event.get("objectId"), 64)
 
         return Notification(
             kind=kind,
             provider_refund_ids=(subject,) if subject and kind == "refund" else (),
             payment_id=wire.text(event.get("id"), 64) or subject,
+            proven=bool(self._settings.webhook_user),
         )
 
     def _modified_amount(self, order: RefundOrder) -> dict[str, Any] | None:

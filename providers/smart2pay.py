@@ -44,8 +44,11 @@ from providers.base import (
     Health,
     JobFault,
     Move,
+    Movement,
+    Movements,
     Notification,
     NotificationRefused,
+    NotificationUnreadable,
     PaymentFacts,
     Question,
     RefundOrder,
@@ -65,6 +68,8 @@ CAPABILITIES = Capabilities(
     lookup_delay=5.0,
     exclusive=Exclusive.ALWAYS,
     payment_facts=True,
+    movements=True,
+    acknowledges=204,  # payment-notification: with any other answer it comes again
     read_timeout=60.0,
     poll_schedule=(60.0, 300.0, 1800.0, 3600.0),
     poll_horizon=1_209_600.0,  # refunds API: the slowest methods take 10 business days
@@ -288,6 +293,17 @@ class Smart2Pay:
 
         return PaymentFacts(captured=captured if captured and captured > 0 else None, currency=currency)
 
+    def movements(self, order: RefundOrder) -> Generator[Ask, httpx.Response, Movements]:
+        """GET /v1/payments/{id}/refunds, made by whomever. Chargebacks are no refunds there, and not in the list."""
+        response = yield Ask(wire.get(self._url(order)))
+        body = wire.json_object(response.content)
+        refunds = body.get("Refunds") if body is not None else None
+        if response.status_code != HTTPStatus.OK or not isinstance(refunds, list):
+            return Movements(problem=f"HTTP {response.status_code} without the payment's refunds")
+        found = [self._movement(each, order.payment_id, order.currency) for each in refunds]
+
+        return Movements(found=tuple(each for each in found if each is not None))
+
     def ping(self) -> Generator[Ask, httpx.Response, Health]:
         """A payment that cannot be: wrong credentials get a 401 before it is looked for (status codes)."""
         response = yield Ask(wire.get(f"{self._base}/v1/payments/0"))
@@ -306,17 +322,34 @@ class Smart2Pay:
         kind = next((name for name in event if name in KINDS), "")
         subject = _object(event, kind)
         if not subject:
-            raise NotificationRefused("the body is not an event")
+            raise NotificationUnreadable("the body is not an event")
         if kind != "Refund":
             payment = _id(subject.get("ID")) if kind == "Payment" else None
             return Notification(kind=kind.lower(), payment_id=payment)
         refund = _id(subject.get("ID"))
+        claim = self._movement(subject, _id(subject.get("InitialPaymentID")), None)
 
         return Notification(
             kind="refund",
             provider_refund_ids=(refund,) if refund else (),
             handle=wire.text(subject.get("MerchantTransactionID")),
             payment_id=_id(subject.get("InitialPaymentID")),
+            claims=(claim,) if claim is not None else (),
+        )
+
+    def _movement(self, refund: object, payment_id: str | None, currency: str | None) -> Movement | None:
+        """One refund of an answer or a notification; None where it has no number yet."""
+        record = self._read(refund, currency)
+        if record is None or record.facts.provider_refund_id is None:
+            return None
+
+        return Movement(
+            provider_refund_id=record.facts.provider_refund_id,
+            standing=wire.standing(record.verdict),
+            amount=record.facts.amount,
+            currency=record.facts.currency,
+            payment_id=payment_id,
+            handle=record.handle,
         )
 
     def _url(self, order: RefundOrder) -> str:
@@ -384,7 +417,7 @@ class Smart2Pay:
         body = wire.json_object(response.content)
         if body is None:
             return wire.unreadable(response)
-        record = self._read(body.get("Refund"), order)
+        record = self._read(body.get("Refund"), order.currency)
         if record is None:
             return wire.ambiguous(response)
         if record.handle not in (None, order.handle):
@@ -393,7 +426,7 @@ class Smart2Pay:
 
         return record
 
-    def _read(self, refund: object, order: RefundOrder) -> Record | None:
+    def _read(self, refund: object, ours: str | None) -> Record | None:
         """One object of an answer: amounts and codes are numbers or texts, cards may say StateDetails."""
         if not isinstance(refund, dict):
             return None
@@ -413,7 +446,7 @@ class Smart2Pay:
             facts=Facts(
                 provider_refund_id=_id(number),
                 status=wire.text(state.get("Info")) or wire.text(status),
-                amount=self._minor(refund.get("Amount"), currency or order.currency),
+                amount=self._minor(refund.get("Amount"), currency or ours),
                 currency=currency,
                 reconciliation_id=wire.text(refund.get("MethodTransactionID")),
             ),
@@ -488,7 +521,7 @@ class Smart2Pay:
         refunds = body.get("Refunds") if body is not None else None
         if response.status_code != HTTPStatus.OK or not isinstance(refunds, list):
             return wire.ambiguous(response)
-        records = [self._read(refund, order) for refund in refunds]
+        records = [self._read(refund, order.currency) for refund in refunds]
         if any(record is None or record.handle is None for record in records):
             return Unknown(reason="a refund in the list cannot be read")
         ours = [record for record in records if record is not None and record.handle == order.handle]

@@ -45,8 +45,11 @@ from providers.base import (
     Health,
     JobFault,
     Move,
+    Movement,
+    Movements,
     Notification,
     NotificationRefused,
+    NotificationUnreadable,
     PaymentFacts,
     Question,
     RefundOrder,
@@ -66,6 +69,7 @@ CAPABILITIES = Capabilities(
     exclusive=Exclusive.ALWAYS,
     omit_amount=True,
     payment_facts=True,
+    movements=True,
     poll_schedule=(5.0, 15.0, 60.0, 300.0),
     poll_horizon=259_200.0,
 )
@@ -98,7 +102,7 @@ NO_SESSION = "ps_0"
 
 
 class SmartGlocalSettings(AdapterSettings):
-    """Keys of a `smart_glocal` account; both keys are PEM texts."""
+    """Keys of a `smart_glocal` account, as PEM texts; of the provider's there may be several."""
 
     base_url: str = "https://proxy.smart-glocal.com"
     project: str = Field(pattern=r"^[!-~]+$")
@@ -117,7 +121,7 @@ class SmartGlocalSettings(AdapterSettings):
     @field_validator("provider_public_key")
     @classmethod
     def _is_public_key(cls, value: str) -> str:
-        _public_key(value)
+        _public_keys(value)
 
         return value
 
@@ -150,7 +154,7 @@ class SmartGlocal:
             exponents=settings.currency_exponents,
         )
         self._private_key = _private_key(settings.private_key.get_secret_value())
-        self._provider_key = _public_key(settings.provider_public_key)
+        self._provider_keys = _public_keys(settings.provider_public_key)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -233,6 +237,15 @@ class SmartGlocal:
 
         return self._payment_facts(session)
 
+    def movements(self, order: RefundOrder) -> Generator[Ask, httpx.Response, Movements]:
+        """POST session/status: all refunds and chargebacks of the session."""
+        response = yield Ask(self._ask(order.payment_id))
+        refunds = self._refunds(response, order)
+        if not isinstance(refunds, tuple):
+            return Movements(problem=_not_begun(refunds, response).detail)
+
+        return Movements(found=tuple(self._movement(each, order.payment_id) for each in refunds))
+
     def ping(self) -> Generator[Ask, httpx.Response, Health]:
         """The status of a session that does not exist: the signature is checked before it is looked for."""
         response = yield Ask(self._ask(NO_SESSION))
@@ -246,12 +259,13 @@ class SmartGlocal:
 
     def notification(self, headers: Mapping[str, str], body: bytes, now: float) -> Notification:  # noqa: ARG002
         """`X-PARTNER-SIGN` over the raw body (page webhooks); there is no timestamp."""
-        if self._provider_key is None or not _verifies(self._provider_key, headers.get("x-partner-sign", ""), body):
+        signed = headers.get("x-partner-sign", "")
+        if not any(_verifies(key, signed, body) for key in self._provider_keys):
             raise NotificationRefused("the signature does not match")
         event = wire.json_object(body)
         session = event.get("session") if event else None
         if event is None or not isinstance(session, dict):
-            raise NotificationRefused("the body is not an event")
+            raise NotificationUnreadable("the body is not an event")
         refunds = self._listed(session) or ()
         own = [each for each in refunds if not each.chargeback]
 
@@ -261,6 +275,18 @@ class SmartGlocal:
             handle=wire.text(own[0].metadata) if len(own) == 1 else None,
             payment_id=wire.text(session.get("id")),
             chargebacks=tuple(each.id for each in refunds if each.chargeback),
+            claims=tuple(self._movement(each, wire.text(session.get("id"))) for each in refunds),
+        )
+
+    def _movement(self, refund: _Refund, session_id: str | None) -> Movement:
+        return Movement(
+            provider_refund_id=refund.id,
+            standing=wire.standing(self._statuses.get(refund.status) if isinstance(refund.status, str) else None),
+            amount=refund.amount,
+            currency=refund.currency,
+            chargeback=refund.chargeback,
+            payment_id=session_id,
+            handle=wire.text(refund.metadata) or None,
         )
 
     def _ask(self, session_id: str | None) -> httpx.Request:
@@ -510,9 +536,17 @@ def _private_key(pem: str) -> RSAPrivateKey:
     return key
 
 
-def _public_key(pem: str) -> RSAPublicKey | None:
-    if not pem:
-        return None
+def _public_keys(bundle: str) -> tuple[RSAPublicKey, ...]:
+    """One key, or several one after the other while it is being renewed."""
+    begin = "-----BEGIN"
+    head, *rest = bundle.split(begin)
+    if head.strip():
+        raise ValueError("an RSA public key in PEM")
+
+    return tuple(_public_key(begin + each) for each in rest)
+
+
+def _public_key(pem: str) -> RSAPublicKey:
     try:
         key = load_pem_public_key(pem.encode())
     except (ValueError, TypeError, UnsupportedAlgorithm):

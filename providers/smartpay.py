@@ -44,11 +44,15 @@ from providers.base import (
     Health,
     JobFault,
     Move,
+    Movement,
+    Movements,
     Notification,
     NotificationRefused,
+    NotificationUnreadable,
     PaymentFacts,
     Question,
     RefundOrder,
+    Secrets,
     Stores,
 )
 
@@ -67,6 +71,7 @@ CAPABILITIES = Capabilities(
     polled=False,
     payment_facts=True,
     order_lookup=True,
+    movements=True,
     currencies=frozenset({"JPY"}),
 )
 
@@ -109,7 +114,7 @@ class SmartpaySettings(AdapterSettings):
 
     base_url: str = "https://api.smartpay.co/v1"
     secret_key: SecretStr = Field(min_length=1)
-    webhook_secret: SecretStr = SecretStr("")
+    webhook_secret: Secrets = ()
 
     @field_validator("secret_key")
     @classmethod
@@ -121,8 +126,8 @@ class SmartpaySettings(AdapterSettings):
 
     @field_validator("webhook_secret")
     @classmethod
-    def _is_base62(cls, value: SecretStr) -> SecretStr:
-        if not DIGITS.keys() >= set(value.get_secret_value()):
+    def _is_base62(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if not all(DIGITS.keys() >= set(each.get_secret_value()) for each in value):
             raise ValueError("letters and digits only")
 
         return value
@@ -241,6 +246,17 @@ class Smartpay:
 
         return replace((yield from self._ask_payment(ids[0])), payment_ids=ids)
 
+    def movements(self, order: RefundOrder) -> Generator[Ask, httpx.Response, Movements]:
+        """GET /refunds/{id}: a notification is about one refund, and names it."""
+        response = yield Ask(self._get(f"/refunds/{_segment(order.provider_refund_id)}"))
+        body = wire.json_object(response.content)
+        if response.status_code == httpx.codes.NOT_FOUND and _code(body) == "refund.not-found":
+            return Movements()
+        if response.status_code != httpx.codes.OK or body is None or _id(body) != order.provider_refund_id:
+            return Movements(problem=f"HTTP {response.status_code} without the refund")
+
+        return Movements(found=(self._movement(body),))
+
     def ping(self) -> Generator[Ask, httpx.Response, Health]:
         """A page of one refund needs the secret key and changes nothing."""
         response = yield Ask(self._get("/refunds", maxResults="1"))
@@ -255,10 +271,10 @@ class Smartpay:
     def notification(self, headers: Mapping[str, str], body: bytes, now: float) -> Notification:
         """`Smartpay-Signature` over `timestamp.body`, the timestamp in milliseconds (SDKs)."""
         stamp = headers.get("smartpay-signature-timestamp", "")
-        secret = self._settings.webhook_secret.get_secret_value()
-        expected = signature(secret, wire.octets(stamp) + b"." + body)
-        given = headers.get("smartpay-signature", "")
-        if not secret or not hmac.compare_digest(expected.encode(), wire.octets(given)):
+        secrets = [each.get_secret_value() for each in self._settings.webhook_secret]
+        given = wire.octets(headers.get("smartpay-signature", ""))
+        message = wire.octets(stamp) + b"." + body
+        if not wire.matches(given, (signature(secret, message) for secret in secrets)):
             raise NotificationRefused("the signature does not match")
         sent = wire.stamp(stamp)
         if sent is None or abs(now - sent / 1000) > SIGNATURE_TOLERANCE:
@@ -266,9 +282,36 @@ class Smartpay:
         event = wire.json_object(body)
         about = event.get("eventData") if event else None
         if event is None or not isinstance(about, dict):
-            raise NotificationRefused("the body is not an event")
+            raise NotificationUnreadable("the body is not an event")
 
-        return _notification(event, about, headers)
+        return self._notification(event, about, headers)
+
+    def _notification(self, event: Record, about: Record, headers: Mapping[str, str]) -> Notification:
+        data = about.get("data")
+        refund = data if isinstance(data, dict) and data.get("object") == "refund" else {}
+        refund_id = _id(refund)
+
+        return Notification(
+            event_id=wire.text(event.get("id")) or headers.get("smartpay-event-id"),
+            kind=wire.text(about.get("type")) or "",
+            provider_refund_ids=(refund_id,) if refund_id else (),
+            handle=_handle_of(refund),
+            payment_id=_payment_of(refund),
+            claims=(self._movement(refund),) if refund_id else (),
+        )
+
+    def _movement(self, refund: Record) -> Movement:
+        currency = wire.currency(refund.get("currency"))
+        word = refund.get("status")
+
+        return Movement(
+            provider_refund_id=_id(refund) or "",
+            standing=wire.standing(self._statuses.get(word) if isinstance(word, str) else None),
+            amount=self._minor(refund.get("amount"), currency),
+            currency=currency,
+            payment_id=_payment_of(refund),
+            handle=_handle_of(refund),
+        )
 
     def _create(self, order: RefundOrder, amount: int, currency: str) -> httpx.Request:
         shops = islice(((key, value) for key, value in order.metadata.items() if key != METADATA_HANDLE), 19)
@@ -464,20 +507,6 @@ def signing_key(secret: str) -> bytes:
 def signature(secret: str, message: bytes) -> str:
     """Lower-case hex HMAC-SHA256."""
     return hmac.new(signing_key(secret), message, hashlib.sha256).hexdigest()
-
-
-def _notification(event: Record, about: Record, headers: Mapping[str, str]) -> Notification:
-    data = about.get("data")
-    refund = data if isinstance(data, dict) and data.get("object") == "refund" else {}
-    refund_id = _id(refund)
-
-    return Notification(
-        event_id=wire.text(event.get("id")) or headers.get("smartpay-event-id"),
-        kind=wire.text(about.get("type")) or "",
-        provider_refund_ids=(refund_id,) if refund_id else (),
-        handle=_handle_of(refund),
-        payment_id=_payment_of(refund),
-    )
 
 
 def _no_answer(response: httpx.Response, body: Record | None) -> Outcome:

@@ -42,11 +42,15 @@ from providers.base import (
     Health,
     JobFault,
     Move,
+    Movement,
+    Movements,
     Notification,
     NotificationRefused,
+    NotificationUnreadable,
     PaymentFacts,
     Question,
     RefundOrder,
+    Secrets,
     Stores,
 )
 
@@ -62,6 +66,7 @@ CAPABILITIES = Capabilities(
     exclusive=Exclusive.WHILE_UNKNOWN,
     omit_amount=True,
     payment_facts=True,
+    movements=True,
     rate_limit=100.0,
     poll_schedule=(2.0, 5.0, 15.0, 60.0),
     poll_horizon=86_400.0,
@@ -119,7 +124,7 @@ class SmartRetrySettings(AdapterSettings):
     base_url: str = "https://api.smartretry.com"
     api_key: SecretStr = Field(min_length=1)
     terminal_id: str = Field(pattern=r"^[A-Za-z0-9]{6}$")
-    webhook_secret: SecretStr = SecretStr("")
+    webhook_secret: Secrets = ()
 
     @field_validator("api_key")
     @classmethod
@@ -216,6 +221,20 @@ class SmartRetry:
 
         return PaymentFacts(captured=captured if captured and captured > 0 else None, currency=currency)
 
+    def movements(self, order: RefundOrder) -> Generator[Ask, httpx.Response, Movements]:
+        """GET status of the transaction: most that are notified are sales, and no list is documented."""
+        response = yield Ask(self._ask(order.provider_refund_id))
+        body = wire.json_object(response.content)
+        if response.status_code in NOT_FOUND and _reason(body) == "TRANSACTION_NOT_FOUND":
+            return Movements()
+        transaction = wire.text((body or {}).get("transaction_id"), 64)
+        if response.status_code != httpx.codes.OK or body is None or transaction is None:
+            return Movements(problem=f"HTTP {response.status_code} without the transaction")
+        if body.get("type") != "refund" or transaction != order.provider_refund_id:
+            return Movements()
+
+        return Movements(found=(self._movement(body, transaction),))
+
     def ping(self) -> Generator[Ask, httpx.Response, Health]:
         """`/health/` needs no key, so it tells reachability only."""
         response = yield Ask(wire.get(f"{self._base}/health/"))
@@ -224,24 +243,43 @@ class SmartRetry:
 
     def notification(self, headers: Mapping[str, str], body: bytes, now: float) -> Notification:
         """`X-SmartRetry-Signature: t=<unix seconds>,v1=<hex HMAC-SHA256 of t.body>` (docs, "Webhooks")."""
-        parts = dict(part.strip().partition("=")[::2] for part in headers.get("x-smartretry-signature", "").split(","))
-        stamp = parts.get("t", "")
-        secret = self._settings.webhook_secret.get_secret_value().encode()
-        expected = hmac.new(secret, wire.octets(stamp) + b"." + body, hashlib.sha256).hexdigest()
-        if not secret or not hmac.compare_digest(expected.encode(), wire.octets(parts.get("v1", ""))):
+        parts = [part.strip().partition("=")[::2] for part in headers.get("x-smartretry-signature", "").split(",")]
+        stamp = dict(parts).get("t", "")
+        message = wire.octets(stamp) + b"." + body
+        secrets = [each.get_secret_value().encode() for each in self._settings.webhook_secret]
+        expected = [hmac.new(secret, message, hashlib.sha256).hexdigest() for secret in secrets]
+        if not any(wire.matches(wire.octets(value), expected) for name, value in parts if name == "v1"):
             raise NotificationRefused("the signature does not match")
         sent = wire.stamp(stamp)
         if sent is None or abs(now - sent) > SIGNATURE_TOLERANCE:
             raise NotificationRefused("the time stamp is not within 300 seconds")
         event = wire.json_object(body)
         if event is None or not isinstance(event.get("data"), dict):
-            raise NotificationRefused("the body is not an event")
+            raise NotificationUnreadable("the body is not an event")
         transaction = wire.text(event["data"].get("transaction_id"), 64)
 
         return Notification(
             event_id=wire.text(event.get("id")),
             kind=wire.text(event.get("type")) or "",
             provider_refund_ids=(transaction,) if transaction else (),
+            refund_id=wire.text(event["data"].get("merchant_transaction_id"), 64),
+            claims=(self._movement(event["data"], transaction),) if transaction else (),
+        )
+
+    def _movement(self, data: Mapping[str, Any], transaction: str) -> Movement:
+        """A transaction of a notification or of the status page, which put the order id at different places."""
+        word, reason = _state(data)
+        verdict = self._statuses.get(word) if isinstance(word, str) else None
+        currency = wire.currency(data.get("currency"))
+        order = data.get("order")
+
+        return Movement(
+            provider_refund_id=transaction,
+            standing=wire.standing("pending" if reason in WAITING else verdict),
+            amount=wire.major_amount(data.get("amount"), currency),
+            currency=currency,
+            order_id=wire.text(order.get("order_id") if isinstance(order, dict) else data.get("order_id"), 64),
+            refund_id=wire.text(data.get("merchant_transaction_id"), 64),
         )
 
     def _ask(self, transaction_id: str | None) -> httpx.Request:

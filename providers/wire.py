@@ -1,7 +1,8 @@
 """What every adapter needs to read and write its provider's wire: exact JSON, and the answers that prove nothing."""
 
+import hmac
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Context, Decimal, Inexact
 from functools import lru_cache
 from typing import Any
@@ -11,7 +12,7 @@ import msgspec
 
 from domain.money import EXPONENTS, MAX_MINOR, exponent, to_major
 from domain.outcome import Outcome, Unknown
-from providers.base import Ask, Conversation, Move, Question
+from providers.base import Ask, Conversation, Move, Question, Standing
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
@@ -164,6 +165,22 @@ def stamp(value: str) -> int | None:
 def octets(value: str) -> bytes:
     """A header's value for a comparison of bytes; half a character in it, which UTF-8 has not, raises nothing."""
     return value.encode(errors="surrogatepass")
+
+
+def matches(given: bytes, expected: Iterable[str]) -> bool:
+    """Whether one of the signatures is the given one; how long that takes tells nothing of what would have been."""
+    return any(hmac.compare_digest(given, each.encode()) for each in expected)
+
+
+def standing(verdict: str | None) -> Standing | None:
+    """What an adapter's word for a status says of a movement: what is neither yes nor no is under way."""
+    match verdict:
+        case None:
+            return None
+        case "succeeded" | "failed":
+            return Standing(verdict)
+        case _:
+            return Standing.PENDING
 
 
 def unreadable(response: httpx.Response) -> Unknown:

@@ -14,7 +14,7 @@ from sandbox.check import is_integer, is_text
 from sandbox.core import Entry, Json, Payment, Received, Refund, World
 from sandbox.edge import Provider
 from sandbox.faults import FieldError, parse_plan
-from sandbox.notify import Notifier, Target
+from sandbox.notify import How, Notifier, Target
 from sandbox.when import millis_z
 
 MOST_PAYMENTS = 1_000_000
@@ -81,6 +81,10 @@ EXTERNAL_FIELDS: dict[str, Check] = {
     "chargeback": FLAG,
 }
 NOTIFICATION_FIELDS: dict[str, Check] = {"provider": ACCOUNT, "refund_id": NAME}
+SENDING_FIELDS: dict[str, Check] = {
+    **NOTIFICATION_FIELDS,
+    "how": (lambda value: value in set(How), "one of " + ", ".join(How)),
+}
 
 
 def checked(given: object, fields: dict[str, Check], *required: str, where: str = "") -> Json:
@@ -152,6 +156,7 @@ class Control:
             ("GET", "/webhooks", self.get_webhooks),
             ("GET", "/notifications", self.get_notifications),
             ("POST", "/notification", self.make_notification),
+            ("POST", "/notify", self.send_notification),
             ("GET", "/ledger", self.get_ledger),
             ("GET", "/requests", self.get_requests),
             ("POST", "/reset", self.reset),
@@ -309,6 +314,19 @@ class Control:
             raise Missing(text)
 
         return {"headers": message.headers, "body": message.body.decode()}
+
+    async def send_notification(self, request: Request) -> Json:
+        """Send the notification of a refund now: as it should be, forged, or an earlier one once more."""
+        asked = checked(await body_of(request), SENDING_FIELDS, "provider", "refund_id")
+        self.world.settle()
+        name, _ = account_of(asked)
+        refund = self.world.refund(name, asked["refund_id"])
+        sent = await self.notifier.send(refund, How(asked.get("how", How.GENUINE))) if refund else None
+        if sent is None:
+            text = f"{name} has nothing to send for {asked['refund_id']}, or nobody to send it to"
+            raise Missing(text)
+
+        return asdict(sent)
 
     async def get_ledger(self, request: Request) -> list[Json]:
         """Every movement of money; `provider` and `payment` narrow it down."""

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any
 
 import httpx
@@ -27,6 +28,16 @@ class Target:
     delay: float = 0.0
     before_answer: bool = False
     auth: bool = True
+
+
+class How(StrEnum):
+    """How a notification is sent on demand: as it should be, or as somebody else would."""
+
+    GENUINE = "genuine"
+    UNSIGNED = "unsigned"
+    WRONG_SIGNATURE = "wrong_signature"
+    CHANGED_BODY = "changed_body"
+    REPLAYED = "replayed"
 
 
 @dataclass(slots=True)
@@ -107,7 +118,22 @@ class Notifier:
         for _ in range(target.times):
             await self._post(refund, target, message)
 
-    async def _post(self, refund: Refund, target: Target, message: Message) -> None:
+    async def send(self, refund: Refund, how: How) -> Sent | None:
+        """Send one now, and wait for the reply; None where there is nothing to send, or nobody to send it to."""
+        target = self.target(refund)
+        message = self._earlier(refund) if how is How.REPLAYED else self.message(refund)
+        if target is None or message is None:
+            return None
+
+        return await self._post(refund, target, _bent(message, how))
+
+    def _earlier(self, refund: Refund) -> Message | None:
+        """The last one about this refund, byte for byte."""
+        sent = next((each for each in reversed(self.sent) if each.refund_id == refund.id), None)
+
+        return Message(dict(sent.headers), sent.body.encode()) if sent else None
+
+    async def _post(self, refund: Refund, target: Target, message: Message) -> Sent:
         headers = dict(message.headers)
         if not target.auth:
             headers.pop("Authorization", None)
@@ -120,6 +146,8 @@ class Notifier:
             sent.status = reply.status_code
         except httpx.HTTPError as error:
             sent.error = f"{type(error).__name__}: {error}"
+
+        return sent
 
     def _http(self) -> httpx.AsyncClient:
         if self._client is None:
@@ -145,3 +173,17 @@ class Notifier:
     def described(self) -> list[dict[str, Any]]:
         """What was sent, the oldest first."""
         return [asdict(sent) for sent in self.sent]
+
+
+def _bent(message: Message, how: How) -> Message:
+    """The message as a forger would send it; only what proves the sender is changed, or the body behind its back."""
+    plain = {"Content-Type": message.headers["Content-Type"]}
+    match how:
+        case How.UNSIGNED:
+            return Message(plain, message.body)
+        case How.WRONG_SIGNATURE:
+            return Message({**{name: value[::-1] for name, value in message.headers.items()}, **plain}, message.body)
+        case How.CHANGED_BODY:
+            return Message(message.headers, message.body[:-1] + b', "added": 1}')
+        case _:
+            return message

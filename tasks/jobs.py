@@ -57,6 +57,12 @@ def deliver(endpoint: str) -> None:
     runtime().deliver(endpoint)
 
 
+@app.task(name="refunds.notify", max_retries=0)
+def notify(account: str) -> None:
+    """Look at what an account's provider has told us."""
+    runtime().turn("notify", account)
+
+
 @app.task(name="refunds.tick", max_retries=0)
 def tick() -> None:
     """Ring every account with due work; each second."""

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from config.settings import Settings
+from engine import notifications
 from engine.bootstrap import Engine, bootstrap
 from engine.deliver import Deliveries
 from engine.fanout import LANE as DELIVER
@@ -80,6 +81,10 @@ class Runtime:
         self.engine.close()
 
     async def _pump_turn(self, lane: str, account: str) -> bool:
+        if lane == notifications.LANE:
+            known = self.engine.accounts[account]
+            return await notifications.process(self.engine, known, self._transport(account), asyncio.to_thread)
+
         return await self._pump(lane, account).turn()
 
     def _pump(self, lane: str, account: str) -> Pump:

@@ -16,7 +16,7 @@ from engine import tick as rounds
 from engine.bootstrap import Engine
 from engine.inbox import take
 from engine.relay import relay
-from ledger import refunds, webhooks, workers
+from ledger import webhooks, workers
 from signals.client import connect
 from signals.stream import Intake
 from tasks.app import configure
@@ -114,8 +114,8 @@ class Companion:
     def _work_alone(self) -> None:
         """Without Redis no doorbell sounds: the companion does what is due itself, within a share of the limits."""
         engine = self._engine
+        due = rounds.due_work(engine)
         with engine.ledger.read() as connection:
-            due = refunds.due_lanes(connection, list(engine.accounts), engine.clock())
             endpoints = webhooks.due_endpoints(connection, engine.clock())
         if due or endpoints:
             log.warning("redis.away", working_on=len(due) + len(endpoints))

@@ -7,6 +7,7 @@ from base64 import b64decode
 from hashlib import sha256
 
 import pytest
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -182,3 +183,35 @@ def test_unknown_targets_are_refused(merchant):
     for body, field in (({"paypal": "x"}, "paypal"), ({"smartpay": {"ulr": "x"}}, "smartpay.ulr")):
         reply = merchant.http.put("/_sandbox/webhooks", json=body)
         assert (reply.status_code, reply.json()["field"]) == (422, field)
+
+
+@pytest.mark.parametrize("account", ACCOUNTS)
+def test_on_demand_one_is_sent_genuine_forged_or_once_more(merchant, listener, account):
+    listener.status = 401
+    answer = merchant.refund(account, merchant.pay(account, pending_seconds=0)).json()
+    refund_id = merchant.refund_id(account, answer)
+    merchant.control("PUT", "/webhooks", {account: listener.url})
+    asked = {"provider": account, "refund_id": refund_id}
+    sent = {
+        how: merchant.control("POST", "/notify", {**asked, "how": how})
+        for how in ("genuine", "replayed", "unsigned", "wrong_signature", "changed_body")
+    }
+    genuine, replayed, unsigned, wrong, changed = [(headers, body) for _, headers, body in listener.wait(5)]
+
+    assert {each["status"] for each in sent.values()} == {401}
+    assert replayed[1] == genuine[1]
+    assert all(replayed[0][name] == genuine[0][name] for name in replayed[0] if "sign" in name)
+    CHECKS[account](merchant.credentials[account], *genuine)
+    for headers, body in (unsigned, wrong):
+        with pytest.raises((AssertionError, KeyError, ValueError, InvalidSignature)):
+            CHECKS[account](merchant.credentials[account], headers, body)
+    assert json.loads(changed[1])["added"] == 1
+
+
+def test_nothing_is_sent_on_demand_without_a_target(merchant):
+    answer = merchant.refund("smart2pay", merchant.pay("smart2pay")).json()
+    refund_id = merchant.refund_id("smart2pay", answer)
+
+    reply = merchant.http.post("/_sandbox/notify", json={"provider": "smart2pay", "refund_id": refund_id})
+
+    assert reply.status_code == 404

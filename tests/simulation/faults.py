@@ -51,7 +51,9 @@ PEOPLE = (
     "chargeback",
     "resubmit",
 )
-KINDS = (*OWN, *WAY, *PROVIDER, *PEOPLE)
+#: Of what providers tell; `told`: they tell anything at all.
+TOLD = ("told", "told_early", "told_late", "told_never", "told_twice", "forged")
+KINDS = (*OWN, *WAY, *PROVIDER, *PEOPLE, *TOLD)
 
 
 @dataclass

@@ -15,6 +15,7 @@ REFUNDS = (
     "SELECT id, account, state, amount, currency, handle, handle_no, payment_ref, settlement, version, ambiguous, "
     "reference, due_at, fence, leased_by FROM refund"
 )
+OTHERS = "SELECT account, payment_ref, provider_refund_id, amount FROM external WHERE booked"
 PAYMENTS = "SELECT account, ref, captured, reserved, refunded FROM payment"
 FINAL = frozenset({"succeeded", "failed", "cancelled", "reversed", "settled"})
 RETURNED = frozenset({"returned", "returned_elsewhere"})
@@ -185,11 +186,25 @@ class Judge:
             raise Violation("5 settled", f"{known.account}: settled as not returned, then paid", known.id)
 
     def _balances(self, sums: Mapping[tuple[str, str], list[int]]) -> None:
+        others = self._booked()
         for account, ref, captured, reserved, refunded in self._database.rows(PAYMENTS):
-            wanted = sums.get((account, ref), [0, 0])
+            wanted = list(sums.get((account, ref), [0, 0]))
+            wanted[1] += others.get((account, ref), 0)
             if [reserved, refunded] != wanted:
                 words = f"{account} {ref}: books {[reserved, refunded]}, refunds {wanted} of {captured}"
                 raise Violation("6 reservation", words)
+
+    def _booked(self) -> dict[tuple[str, str], int]:
+        """What the ledger has as done by others, by payment; it must be theirs, and as much as they moved."""
+        sums: dict[tuple[str, str], int] = {}
+        theirs = {each.id: each for each in self._sandbox.refunds.values()}
+        for account, ref, number, amount in self._database.rows(OTHERS):
+            made = theirs.get(number)
+            if made is None or not made.external or made.amount != amount:
+                raise Violation("12 others", f"{account} {ref}: {number} of {amount} is booked as made elsewhere")
+            sums[account, ref] = sums.get((account, ref), 0) + amount
+
+        return sums
 
     def people(self) -> None:
         """No decision by whoever asked for it."""

@@ -20,6 +20,7 @@ from unittest.mock import patch
 from msgspec.structs import force_setattr, replace
 from sqlalchemy import FromClause, Update, text, update
 
+import engine.notifications
 import engine.steps
 import engine.submit
 import engine.writer
@@ -29,10 +30,11 @@ from domain.outcome import Absent, Declined, NotSent, NotSentReason, Outcome, Pe
 from domain.refund import MUTABLE, Refund
 from domain.state import Hold, State
 from engine.steps import Steps
-from ledger import intake, refunds
+from ledger import external, intake, refunds
 from ledger.models import refund
 from ledger.refunds import _TYPES
 from ledger.session import OverRows
+from providers.base import Standing
 from tests.simulation.command import say
 from tests.simulation.run import simulate
 
@@ -249,6 +251,34 @@ def holder_waits() -> AbstractContextManager[Any]:
     return patch.dict(refunds._DUE, claims)
 
 
+def webhook_books_a_second_refund() -> AbstractContextManager[Any]:
+    """A notification is matched by the provider's id alone: before our own answer it is somebody else's refund."""
+    return patch.object(engine.notifications, "_by_own_names", lambda *_: [])
+
+
+def webhook_is_a_verdict() -> AbstractContextManager[Any]:
+    """What a signed notification claims is written down, and nobody is asked."""
+
+    async def believed(self: Any, refund: Any, _handle: str, hint: Any) -> None:
+        claims = [each for each in hint.claims if each.standing in (Standing.SUCCEEDED, Standing.FAILED)]
+        if len(claims) == 1 and refund.leased_by is None:
+            await self._evidence(refund, engine.notifications._outcome(claims[0]))
+
+    return patch.object(engine.notifications._Look, "_about", believed)
+
+
+def external_twice() -> AbstractContextManager[Any]:
+    """Every report of a refund made elsewhere is booked."""
+
+    def again(connection: Any, seen: Any, **named: Any) -> Any:
+        external._count(connection, seen, seen.amount)
+        return book(connection, seen, **named)
+
+    book = external.book
+
+    return patch.object(external, "book", again)
+
+
 @dataclass(frozen=True)
 class Mutant:
     """One bug of others."""
@@ -282,6 +312,13 @@ MUTANTS = (
     Mutant("claimed_is_done", "work is acknowledged before it runs", claimed_is_done),
     Mutant("lost_without_id_is_forgotten", "no look-up without a provider id", lost_without_id_is_forgotten),
     Mutant("one_key_for_two_partials", "two partial refunds of a payment share a key", one_key_for_two_partials),
+    Mutant(
+        "webhook_books_a_second_refund",
+        "a webhook before the answer books a second refund",
+        webhook_books_a_second_refund,
+    ),
+    Mutant("webhook_is_a_verdict", "a webhook's claim is taken for the outcome", webhook_is_a_verdict),
+    Mutant("external_twice", "a refund made elsewhere is counted with every report", external_twice),
     Mutant("cap_forgets_others", "the cap ignores what is reserved", cap_forgets_others),
 )
 

@@ -18,6 +18,7 @@ from tests.simulation.database import database
 from tests.simulation.faults import Faults
 from tests.simulation.judge import FINAL, Violation, story
 from tests.simulation.loop import Stuck, VirtualLoop, run_virtually, seeded
+from tests.simulation.told import Teller
 from tests.simulation.world import BEATS, HOUR, Parameters, World, draw
 
 MODES = ("safety", "liveness")
@@ -110,6 +111,9 @@ async def _live(world: World) -> None:
         world.background(beat(world, slot))
     people.start()
     chaos.start()
+    teller = Teller(world)
+    world.telling = lambda: teller.under_way
+    teller.start()
     await _until(world, world.parameters.window, selling)
     if world.mode == "liveness":
         await _calm(world, people)

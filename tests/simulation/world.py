@@ -15,6 +15,7 @@ import redis
 
 from domain.errors import RefundError
 from domain.refund import Refund
+from engine import notifications
 from engine.account import Account
 from engine.bootstrap import Engine, bootstrap
 from engine.pump import Pump
@@ -339,23 +340,36 @@ class Process:
 
     async def turn(self, lane: str, account: str) -> None:
         """As `tasks.runtime.Runtime.turn`."""
-        pump = self.pumps.get((lane, account))
-        if pump is None:
-            pump = self.pumps[lane, account] = self._pump(lane, account)
-        more = await pump.turn()
+        more = await (self._hear(account) if lane == notifications.LANE else self._work(lane, account))
         if more:
             if self.engine.bell is not None:
                 self.engine.bell.free(lane, account)
             self.ring(lane, account)
 
-    def _pump(self, lane: str, account: str) -> Pump:
+    async def _hear(self, account: str) -> bool:
+        return await notifications.process(
+            self.engine, self.engine.accounts[account], self._network(account), self.blocking
+        )
+
+    async def _work(self, lane: str, account: str) -> bool:
+        pump = self.pumps.get((lane, account))
+        if pump is None:
+            pump = self.pumps[lane, account] = self._pump(lane, account)
+
+        return await pump.turn()
+
+    def _network(self, account: str) -> SimNetwork:
         configured = self.engine.accounts[account]
+
+        return SimNetwork(self.world, self, account, configured.connect_timeout + configured.read_timeout)
+
+    def _pump(self, lane: str, account: str) -> Pump:
 
         return Pump(
             lane,
-            configured,
+            self.engine.accounts[account],
             self.engine,
-            network=SimNetwork(self.world, self, account, configured.connect_timeout + configured.read_timeout),
+            network=self._network(account),
             writer=self.writer,
             run_blocking=self.blocking,
             monotonic=self.world.loop.time,
@@ -418,6 +432,7 @@ class World:
         self.workers: dict[int, Process] = {}
         self.outages: dict[str, float] = {}
         self.jobs: list[dict[str, Any]] = []
+        self.telling: Callable[[], int] = lambda: 0
         self.over = False
         self._incarnations = count(1)
         self._wakers: dict[asyncio.Future[None], None] = {}
@@ -581,9 +596,10 @@ class World:
 
     def next_due(self) -> float | None:
         """When the ledger next asks for work."""
-        found: float | None = self.database.rows("SELECT MIN(due_at) FROM refund WHERE due_at IS NOT NULL")[0][0]
+        asked = "SELECT MIN(due_at) FROM {} WHERE due_at IS NOT NULL"
+        found = [self.database.rows(asked.format(table))[0][0] for table in ("refund", "notification")]
 
-        return found
+        return min((each for each in found if each is not None), default=None)
 
     def asleep(self) -> bool:
         """Whether a process is stopped that has something in hand."""
@@ -593,7 +609,8 @@ class World:
 
     def at_rest(self) -> bool:
         """Whether every refund is final and nothing is under way: nobody will ever do anything again."""
-        quiet = not any(self.flying.values()) and self.sandbox.next_due() is None
+        told = self.database.rows("SELECT count(*) FROM notification WHERE due_at IS NOT NULL")[0][0]
+        quiet = not any(self.flying.values()) and self.sandbox.next_due() is None and not told and not self.telling()
         known = self.judge.refunds.values()
 
         return quiet and not self.asleep() and bool(known) and all(each.state in FINAL for each in known)

@@ -1,55 +1,15 @@
 """Each provider, as the sandbox plays it in process: a lost answer, then trouble of every kind, is one payment."""
 
-import asyncio
-
 import httpx
 import pytest
 
-from domain.outcome import NotSent, NotSentReason, Unknown
+from domain.outcome import NotSent, NotSentReason
 from domain.state import FINAL, State
-from sandbox.app import create_app
 from tests.support.one_process import Bench
+from tests.support.sandbox_network import CUT, PROVIDERS, SandboxNetwork
 
-PROVIDERS = ("smartpay", "smartretry", "jpm_smartpay", "smart2pay", "smart2pay_card", "smart_glocal")
 REFUSED = NotSent(reason=NotSentReason.CONNECTION, detail="refused")
 THROTTLED = httpx.Response(429, headers={"retry-after": "1"})
-CUT = Unknown(reason="no answer: cut")
-
-
-class SandboxNetwork:
-    """The sandbox without a socket. `trouble` meets refund calls in turn, before the provider or after it."""
-
-    def __init__(self, clock):
-        self.app = create_app(clock=clock, seed=1)
-        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://127.0.0.1")
-        self.trouble = []
-        self.bodies = []
-
-    async def send(self, request):
-        moves = request.method == "POST" and ("refund" in request.url.path)
-        trouble = self.trouble.pop(0) if moves and self.trouble else None
-        if moves:
-            self.bodies.append(request.content)
-        if trouble is not None and not callable(trouble):
-            return trouble
-        try:
-            answer = await self.client.send(
-                httpx.Request(request.method, request.url, headers=request.headers, content=request.content)
-            )
-        except httpx.TransportError:
-            return CUT
-        await answer.aread()
-        return trouble(answer) if trouble is not None else answer
-
-    async def close(self):
-        pass
-
-    def control(self, method, path, body=None):
-        async def call():
-            answer = await self.client.request(method, f"/_sandbox/{path}", json=body)
-            return answer.json()
-
-        return asyncio.run(call())
 
 
 def lost_after(_answer):
@@ -61,19 +21,10 @@ def lost_after(_answer):
 def world(request, tmp_path):
     bench = None
     network = SandboxNetwork(lambda: bench.now if bench else 1_800_000_000.0)
-    credentials = network.control("GET", "credentials")
-    accounts = {
-        name: {"provider": provider_of(name), **{k: v for k, v in given.items() if v is not None}}
-        for name, given in credentials.items()
-    }
-    bench = Bench(f"sqlite:///{tmp_path / 'ledger.db'}", **accounts)
+    bench = Bench(f"sqlite:///{tmp_path / 'ledger.db'}", **network.accounts())
     bench.network = network
     yield bench
     bench.close()
-
-
-def provider_of(name):
-    return "smart2pay" if name.startswith("smart2pay") else name.removesuffix("_oauth")
 
 
 def submitted(bench, provider):

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from domain.outcome import Absent, Declined, NotSent, NotSentReason, Pending, Succeeded, Unknown
-from providers.base import Health, NotificationRefused, RefundOrder
+from providers.base import Health, NotificationRefused, RefundOrder, Standing
 from providers.registry import build
 from sandbox.app import create_app
 from tests.unit.providers.support import Talk
@@ -310,6 +310,39 @@ def test_the_notification_of_the_provider_is_believed_and_names_the_refund(shop)
     if shop.name in ("smartpay", "smartretry", "smart_glocal"):
         with pytest.raises(NotificationRefused):
             shop.provider.notification(headers, body + b" ", shop.now)
+
+
+def test_what_stands_at_the_provider_shows_ours_and_what_was_made_elsewhere(shop):
+    order = shop.order()
+    _, known = shop.refund(order)
+    shop.settle()
+    asked = {"provider": shop.account, "payment": order.payment_id, "amount": 700}
+    number = shop.control("POST", "/external", asked)["refund_id"]
+    subject = replace(order, refund_id="", reference="", handle="", amount=None, seen=None, provider_refund_id=number)
+    shown = {each.provider_refund_id: each for each in shop.ask("movements", subject).found}
+    ours = {each.provider_refund_id: each for each in shop.ask("movements", known).found}
+
+    theirs = shown[number]
+    assert (theirs.standing, theirs.amount, theirs.chargeback) == (Standing.SUCCEEDED, 700, False)
+    assert theirs.currency == order.currency
+    assert theirs.handle != order.handle
+    mine = ours[known.provider_refund_id]
+    assert (mine.standing, mine.amount) == (Standing.SUCCEEDED, order.amount)
+    assert order.handle == mine.handle or order.refund_id == mine.refund_id
+
+
+def test_what_the_provider_does_not_know_is_no_movement(shop):
+    order = replace(shop.order(), provider_refund_id="00000000")
+    shown = shop.ask("movements", order)
+
+    assert (shown.found, shown.problem) == ((), None)
+
+
+def test_where_it_cannot_be_asked_it_says_so(shop):
+    order = replace(shop.order(), provider_refund_id="00000000")
+    shop.faults({"call": "status", "fault": "error_500_before"}, {"call": "lookup", "fault": "error_500_before"})
+
+    assert shop.ask("movements", order).problem
 
 
 def test_a_refund_made_elsewhere_is_not_taken_for_ours(shop):

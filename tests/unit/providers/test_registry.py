@@ -187,8 +187,8 @@ SIX_CHARACTERS = "a string that matches pattern '^[A-Za-z0-9]{6}$'"
         ),
         (
             "smartpay",
-            {"secret_key": SECRET, "webhook_secret": [SECRET]},
-            "accounts.shop.webhook_secret: expected a string, found a list",
+            {"secret_key": SECRET, "webhook_secret": [[SECRET]]},
+            "accounts.shop.webhook_secret.0: expected a string, found a list",
         ),
         (
             "smartpay",

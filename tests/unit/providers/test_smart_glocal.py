@@ -21,7 +21,7 @@ from domain.outcome import (
     Unknown,
 )
 from domain.policy import Recovery
-from providers.base import Exclusive, Health, Notification, NotificationRefused
+from providers.base import Exclusive, Health, Movement, Notification, NotificationRefused, Standing
 from providers.smart_glocal import ERRORS
 from tests.unit.providers import support
 from tests.unit.providers.support import HANDLE, MANGLED, answer, body_of, talk
@@ -576,7 +576,18 @@ def test_the_webhook_of_the_document_names_session_and_refund(glocal):
     body = json.dumps(EXAMPLE).encode()
 
     assert glocal.notification(signed(body), body, 0.0) == Notification(
-        kind="payment_refunded", provider_refund_ids=("rf_203",), payment_id="ps_3230"
+        kind="payment_refunded",
+        provider_refund_ids=("rf_203",),
+        payment_id="ps_3230",
+        claims=(
+            Movement(
+                provider_refund_id="rf_203",
+                standing=Standing.SUCCEEDED,
+                amount=1000,
+                currency="USD",
+                payment_id="ps_3230",
+            ),
+        ),
     )
 
 
@@ -683,3 +694,14 @@ def test_the_fingerprint_names_host_project_and_submerchant():
         "smart_glocal https://demo.smart-glocal.com your_project_name"
     )
     assert support.provider("smart_glocal", submerchant="x").fingerprint.endswith("your_project_name x")
+
+
+def test_while_a_key_is_renewed_what_either_signed_is_believed():
+    body = json.dumps(EXAMPLE).encode()
+    pems = [support.public_pem(name) for name in ("another", "provider")]
+    both = support.provider("smart_glocal", provider_public_key="\n".join(pems))
+
+    for name in ("another", "provider"):
+        assert both.notification(signed(body, name), body, 0.0).payment_id == "ps_3230"
+    with pytest.raises(NotificationRefused):
+        both.notification(signed(body, "a third"), body, 0.0)

@@ -19,7 +19,7 @@ from domain.outcome import (
     Unknown,
 )
 from domain.policy import Recovery
-from providers.base import Exclusive, Health, Notification, NotificationRefused, Stores
+from providers.base import Exclusive, Health, Movement, Notification, NotificationRefused, Stores
 from providers.smartretry import FINAL, FIXABLE
 from tests.unit.providers import support
 from tests.unit.providers.support import MANGLED, answer, body_of, talk
@@ -435,7 +435,11 @@ def signed(body, stamp=str(int(NOW)), secret=b"whsec_SecretOfSmartRetry"):
 
 def test_a_notification_names_the_refund(smartretry):
     assert smartretry.notification(signed(EVENT), EVENT, NOW) == Notification(
-        event_id="evt_1", kind="transaction.approved", provider_refund_ids=("TX2E6G8H",)
+        event_id="evt_1",
+        kind="transaction.approved",
+        provider_refund_ids=("TX2E6G8H",),
+        refund_id=REFUND_ID,
+        claims=(Movement(provider_refund_id="TX2E6G8H", refund_id=REFUND_ID),),
     )
 
 
@@ -522,3 +526,19 @@ def test_the_capabilities_are_those_of_the_fact_sheet(smartretry):
 
 def test_the_fingerprint_names_host_and_terminal(smartretry):
     assert smartretry.fingerprint == "smartretry https://api.smartretry.com ABC123"
+
+
+def test_while_a_secret_is_renewed_what_either_signed_is_believed():
+    both = support.provider("smartretry", webhook_secret=["whsec_new", "whsec_SecretOfSmartRetry"])
+
+    for secret in (b"whsec_new", b"whsec_SecretOfSmartRetry"):
+        assert both.notification(signed(EVENT, secret=secret), EVENT, NOW).event_id == "evt_1"
+    with pytest.raises(NotificationRefused):
+        both.notification(signed(EVENT, secret=b"whsec_older"), EVENT, NOW)
+
+
+def test_one_of_several_signatures_is_enough(smartretry):
+    mine = signed(EVENT)["x-smartretry-signature"]
+    headers = {"x-smartretry-signature": f"{mine.replace('v1=', 'v1=00')},{mine.split(',')[1]}"}
+
+    assert smartretry.notification(headers, EVENT, NOW).event_id == "evt_1"
