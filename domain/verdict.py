@@ -31,7 +31,9 @@ def verdict(case: Case, cause: Cause, now: float, policy: Policy) -> Verdict:
     `NEW_HANDLE`: refused for certain, and only a new handle can succeed; two people. `HUMAN_ONLY`: evidence from the
     provider's own portal, then two people.
     """
-    if cause in (Cause.MISMATCH, Cause.CONTRADICTION, Cause.OVER_REFUNDED):
+    if cause is Cause.OVER_REFUNDED:
+        return Verdict(Advice.HUMAN_ONLY, ("others have returned money of this payment: cancel it, or submit it anew",))
+    if cause in (Cause.MISMATCH, Cause.CONTRADICTION):
         return Verdict(Advice.HUMAN_ONLY, ("the provider's answer contradicts what was asked",))
     if cause is Cause.TWO_HANDLES:
         return Verdict(Advice.HUMAN_ONLY, ("the provider paid, or may pay, under two handles: look at both",))

@@ -327,6 +327,41 @@ Index(
     sqlite_where=text("closed_at IS NULL"),
 )
 
+# What others moved: refunds made elsewhere and chargebacks. `booked`: it is counted in its payment's `refunded`;
+# `refund_id`: it turned out to be ours. What has an `alert` waits for a person until it is closed.
+external = Table(
+    "external",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("account", String(64), nullable=False),
+    Column("provider_refund_id", String(255), nullable=False),
+    Column("payment_ref", String(200), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("currency", String(3)),
+    Column("first_seen", Double, nullable=False),
+    Column("source", String(96), nullable=False),
+    Column("evidence", Text, nullable=False),
+    Column("booked", Boolean, nullable=False),
+    Column("refund_id", String(32)),
+    Column("alert", String(512)),
+    Column("closed_at", Double),
+    Column("closed_by", String(96)),
+    Column("closed_reason", String(512)),
+    CheckConstraint("amount > 0", "amount_positive"),
+    CheckConstraint("kind IN ('refund', 'chargeback')", "kind_known"),
+    CheckConstraint("NOT booked OR refund_id IS NULL", "ours_is_not_counted"),
+    UniqueConstraint("provider_refund_id", "account"),
+)
+Index("ix_external_payment", external.c.payment_ref, external.c.account)
+Index("ix_external_first_seen", external.c.first_seen)
+Index(
+    "ix_external_open",
+    external.c.first_seen,
+    postgresql_where=text("alert IS NOT NULL AND closed_at IS NULL"),
+    sqlite_where=text("alert IS NOT NULL AND closed_at IS NULL"),
+)
+
 account = Table(
     "account",
     metadata,
