@@ -8,7 +8,21 @@ from typing import Annotated
 
 import typer
 
-from cli import accounts, approvals, audit, db, dead, processes, refunds, status, submit, users, webhooks, workers
+from cli import (
+    accounts,
+    approvals,
+    audit,
+    db,
+    dead,
+    processes,
+    recon,
+    refunds,
+    status,
+    submit,
+    users,
+    webhooks,
+    workers,
+)
 from cli.command import command, group
 from cli.demo import show_demo
 from cli.errors import Status, problem_of, report
@@ -50,6 +64,7 @@ command(app, "submit")(submit.submit_file)
 app.add_typer(refunds.app, name="refunds")
 app.add_typer(dead.app, name="dead")
 app.add_typer(approvals.app, name="approvals")
+app.add_typer(recon.app, name="recon")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(workers.app, name="workers")
 app.add_typer(workers.queues_app, name="queues")

@@ -33,7 +33,7 @@ class Kind(StrEnum):
 
 
 class Standing(StrEnum):
-    """Where a difference stands. `explained`: somebody looks after it, and the money has not moved yet."""
+    """Where a difference stands. `explained`: its cause is known and somebody looks after it, but it is not over."""
 
     OPEN = "open"
     EXPLAINED = "explained"
@@ -69,16 +69,15 @@ class Reason(StrEnum):
     WRITE_OFF = "write_off"
 
 
-_STRANGERS = frozenset({Way.LINK, Way.EXTERNAL, Way.DUPLICATE, Way.ACCEPT, Way.ACKNOWLEDGE})
 _KNOWN = frozenset({Way.RECHECK, Way.ACCEPT})
 
 WAYS: dict[Kind, frozenset[Way]] = {
     Kind.MISSING_AT_PROVIDER: _KNOWN,
-    Kind.MISSING_HERE: _STRANGERS,
+    Kind.MISSING_HERE: frozenset({Way.LINK, Way.EXTERNAL, Way.DUPLICATE, Way.ACCEPT, Way.ACKNOWLEDGE}),
     Kind.AMOUNT_MISMATCH: _KNOWN,
     Kind.CURRENCY_MISMATCH: _KNOWN,
     Kind.STATE_MISMATCH: _KNOWN | {Way.ADOPT, Way.ACKNOWLEDGE},
-    Kind.DUPLICATE_AT_PROVIDER: frozenset({Way.DUPLICATE, Way.EXTERNAL, Way.ACCEPT, Way.ACKNOWLEDGE}),
+    Kind.DUPLICATE_AT_PROVIDER: frozenset({Way.DUPLICATE, Way.EXTERNAL, Way.ACCEPT}),
     Kind.LATE: _KNOWN,
 }
 
@@ -203,7 +202,9 @@ def _twin(theirs: Listed, ours: Refund, seconds: float) -> bool:
 def identity(kind: Kind, account: str, refund_id: str | None, theirs: Listed) -> str:
     """The cause of a difference: found again in another run, it is the same one."""
     who = theirs.provider_refund_id or theirs.reconciliation_id
-    named = [who] if who else [theirs.handle, theirs.payment_id, theirs.amount, theirs.currency, theirs.at]
+    named: list[object] = (
+        [who] if who else [theirs.handle, theirs.payment_id, theirs.amount, theirs.currency, theirs.at]
+    )
     said: dict[Kind, list[object]] = {
         Kind.AMOUNT_MISMATCH: [theirs.amount],
         Kind.CURRENCY_MISMATCH: [theirs.currency],
@@ -212,7 +213,7 @@ def identity(kind: Kind, account: str, refund_id: str | None, theirs: Listed) ->
         Kind.MISSING_HERE: named,
     }
 
-    # What nobody has a refund for is known by the provider's name alone, whatever it turns out to be.
+    # A second refund at the provider is known by the provider's name for it, whichever of ours it resembles.
     subject = None if kind is Kind.DUPLICATE_AT_PROVIDER else refund_id
 
     return hashlib.sha256(canonical([kind, account, subject, *said.get(kind, [])])).hexdigest()

@@ -122,7 +122,7 @@ class Notation:
     def _verdict(self, status: str | None) -> Verdict | None:
         if not self.verdicts:
             return Verdict.SUCCEEDED
-        if status not in self.verdicts:
+        if status is None or status not in self.verdicts:
             raise BadLine(f"status: {(status or '')[:40]!r} is none of the words of settlement.verdicts")
 
         return self.verdicts[status]

@@ -157,6 +157,14 @@ Index(
     postgresql_where=text("provider_refund_id IS NOT NULL"),
     sqlite_where=text("provider_refund_id IS NOT NULL"),
 )
+# Few providers give one: for the refunds of the others it costs nothing.
+Index(
+    "ix_refund_reconciliation_id",
+    refund.c.reconciliation_id,
+    refund.c.account,
+    postgresql_where=text("reconciliation_id IS NOT NULL"),
+    sqlite_where=text("reconciliation_id IS NOT NULL"),
+)
 Index("ix_refund_payment", refund.c.payment_ref, refund.c.account)
 Index("ix_refund_handle", refund.c.handle)
 # What waits for a person, and no other row.
@@ -512,7 +520,7 @@ recon_line = Table(
     Column("verdict", String(12)),
     Column("at", Double),
     Column("refund_id", String(32)),
-    Column("matched_by", String(20)),
+    Column("paired", Boolean, nullable=False, server_default=false()),
     Column("fault", String(255)),
 )
 Index(

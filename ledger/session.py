@@ -182,9 +182,9 @@ class OverRows:
     def __init__(self, columns: Mapping[str, TypeEngine[Any]], build: Callable[[FromClause], Executable]) -> None:
         self._built = {sqlite: build(_table(columns, sqlite=sqlite)) for sqlite in (True, False)}
 
-    def run(self, connection: Connection, values: Sequence[Mapping[str, Any]]) -> Result[Any]:
-        """Execute it with these values."""
-        return connection.execute(self._built[connection.dialect.name == "sqlite"], packed(values))
+    def run(self, connection: Connection, values: Sequence[Mapping[str, Any]], **given: Any) -> Result[Any]:
+        """Execute it with these values, and what else its parameters are `given`."""
+        return connection.execute(self._built[connection.dialect.name == "sqlite"], {**packed(values), **given})
 
 
 def insert_rows(connection: Connection, table: Table, values: Sequence[Mapping[str, Any]]) -> None:

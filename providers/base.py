@@ -20,6 +20,7 @@ from pydantic import BaseModel, field_validator
 from domain.errors import RefundError
 from domain.outcome import Outcome
 from domain.policy import Recovery
+from domain.reconcile import Listed
 
 
 class Exclusive(StrEnum):
@@ -35,6 +36,14 @@ class Stores(StrEnum):
     NOTHING = "nothing"
     REFUSALS = "refusals"
     EVERYTHING = "everything"
+
+
+class Lists(StrEnum):
+    """What the provider can list: nothing, all refunds of the account, or those of one payment."""
+
+    NOTHING = "nothing"
+    ACCOUNT = "account"
+    PAYMENT = "payment"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +70,7 @@ class Capabilities:
     polled: bool = True
     payment_facts: bool = False
     order_lookup: bool = False
+    lists: Lists = Lists.NOTHING
     max_replays: int | None = None
     connect_timeout: float = 5.0
     read_timeout: float = 30.0
@@ -140,6 +150,15 @@ class PaymentFacts:
     problem_code: str | None = None
     final: bool = False
     credentials_refused: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Refunds that the provider lists. `following`: the cursor of the next page. `problem`: why this is no page."""
+
+    refunds: tuple[Listed, ...] = ()
+    following: str | None = None
+    problem: str | None = None
 
 
 class Health(StrEnum):
@@ -251,6 +270,9 @@ class Provider(Protocol):
 
     def payment(self, order: RefundOrder) -> Generator[Ask, httpx.Response, PaymentFacts]:
         """Ask what was captured, and which payment an order has."""
+
+    def list_refunds(self, payment_id: str | None, cursor: str | None) -> Generator[Ask, httpx.Response, Page]:
+        """One page of the refunds of a payment, or of the account, as `capabilities.lists` says."""
 
     def ping(self) -> Generator[Ask, httpx.Response, Health]:
         """Try the credentials with a harmless call."""

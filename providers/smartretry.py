@@ -44,6 +44,7 @@ from providers.base import (
     Move,
     Notification,
     NotificationRefused,
+    Page,
     PaymentFacts,
     Question,
     RefundOrder,
@@ -215,6 +216,12 @@ class SmartRetry:
         captured = wire.major_amount(body.get("amount"), currency)
 
         return PaymentFacts(captured=captured if captured and captured > 0 else None, currency=currency)
+
+    def list_refunds(self, payment_id: str | None, cursor: str | None) -> Generator[Ask, httpx.Response, Page]:  # noqa: ARG002
+        """The API's path list has no list of refunds."""
+        yield from ()
+
+        return Page(problem="SmartRetry lists no refunds")
 
     def ping(self) -> Generator[Ask, httpx.Response, Health]:
         """`/health/` needs no key, so it tells reachability only."""

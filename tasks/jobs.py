@@ -6,6 +6,7 @@ from typing import Any
 from celery.exceptions import Reject
 from sqlalchemy.exc import OperationalError
 
+from engine import reconcile as comparing
 from engine import tick as rounds
 from engine.inbox import take_one
 from tasks.app import app
@@ -54,6 +55,18 @@ def poll(account: str) -> None:
 def deliver(endpoint: str) -> None:
     """Send what is due to a webhook endpoint."""
     runtime().deliver(endpoint)
+
+
+@app.task(name="refunds.reconcile", max_retries=0)
+def reconcile(account: str) -> None:
+    """Go on with the reconciliation of an account."""
+    runtime().reconcile(account)
+
+
+@app.task(name="refunds.compare", max_retries=0)
+def compare() -> None:
+    """Start the reconciliations that are due, and go on with those that were left; each minute."""
+    comparing.start_due(runtime().engine)
 
 
 @app.task(name="refunds.tick", max_retries=0)

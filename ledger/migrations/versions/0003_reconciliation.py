@@ -31,10 +31,13 @@ def upgrade() -> None:
         batch.alter_column("refund_id", existing_type=sa.String(length=32), nullable=True)
         batch.create_check_constraint(op.f("ck_approval_one_subject"), ONE_SUBJECT)
     _index("uq_approval_open_difference", "approval", ["difference_id"], "status = 'open'", unique=True)
+    named = "reconciliation_id IS NOT NULL"
+    _index("ix_refund_reconciliation_id", "refund", ["reconciliation_id", "account"], named)
 
 
 def downgrade() -> None:
     """Remove them, and the requests about differences."""
+    op.drop_index("ix_refund_reconciliation_id", "refund")
     op.execute("DELETE FROM approval WHERE refund_id IS NULL")
     op.drop_index("uq_approval_open_difference", "approval")
     with op.batch_alter_table("approval", copy_from=_approvals(with_difference=True)) as batch:
@@ -142,7 +145,7 @@ def _files() -> None:
         sa.Column("verdict", sa.String(length=12)),
         sa.Column("at", sa.Double()),
         sa.Column("refund_id", sa.String(length=32)),
-        sa.Column("matched_by", sa.String(length=20)),
+        sa.Column("paired", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("fault", sa.String(length=255)),
         sa.PrimaryKeyConstraint("run_id", "no", name=op.f("pk_recon_line")),
     )
