@@ -1,55 +1,15 @@
 """Each provider, as the sandbox plays it in process: a lost answer, then trouble of every kind, is one payment."""
 
-import asyncio
-
 import httpx
 import pytest
 
-from domain.outcome import NotSent, NotSentReason, Unknown
-from domain.state import FINAL, State
-from sandbox.app import create_app
-from tests.support.one_process import Bench
+from domain.outcome import NotSent, NotSentReason
+from domain.state import State
+from tests.support.sandbox_network import CUT, SandboxBench
 
 PROVIDERS = ("smartpay", "smartretry", "jpm_smartpay", "smart2pay", "smart2pay_card", "smart_glocal")
 REFUSED = NotSent(reason=NotSentReason.CONNECTION, detail="refused")
 THROTTLED = httpx.Response(429, headers={"retry-after": "1"})
-CUT = Unknown(reason="no answer: cut")
-
-
-class SandboxNetwork:
-    """The sandbox without a socket. `trouble` meets refund calls in turn, before the provider or after it."""
-
-    def __init__(self, clock):
-        self.app = create_app(clock=clock, seed=1)
-        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://127.0.0.1")
-        self.trouble = []
-        self.bodies = []
-
-    async def send(self, request):
-        moves = request.method == "POST" and ("refund" in request.url.path)
-        trouble = self.trouble.pop(0) if moves and self.trouble else None
-        if moves:
-            self.bodies.append(request.content)
-        if trouble is not None and not callable(trouble):
-            return trouble
-        try:
-            answer = await self.client.send(
-                httpx.Request(request.method, request.url, headers=request.headers, content=request.content)
-            )
-        except httpx.TransportError:
-            return CUT
-        await answer.aread()
-        return trouble(answer) if trouble is not None else answer
-
-    async def close(self):
-        pass
-
-    def control(self, method, path, body=None):
-        async def call():
-            answer = await self.client.request(method, f"/_sandbox/{path}", json=body)
-            return answer.json()
-
-        return asyncio.run(call())
 
 
 def lost_after(_answer):
@@ -58,43 +18,10 @@ def lost_after(_answer):
 
 
 @pytest.fixture
-def world(request, tmp_path):
-    bench = None
-    network = SandboxNetwork(lambda: bench.now if bench else 1_800_000_000.0)
-    credentials = network.control("GET", "credentials")
-    accounts = {
-        name: {"provider": provider_of(name), **{k: v for k, v in given.items() if v is not None}}
-        for name, given in credentials.items()
-    }
-    bench = Bench(f"sqlite:///{tmp_path / 'ledger.db'}", **accounts)
-    bench.network = network
+def world(tmp_path):
+    bench = SandboxBench(f"sqlite:///{tmp_path / 'ledger.db'}")
     yield bench
     bench.close()
-
-
-def provider_of(name):
-    return "smart2pay" if name.startswith("smart2pay") else name.removesuffix("_oauth")
-
-
-def submitted(bench, provider):
-    currency = {"smartpay": "JPY", "smartretry": "USD"}.get(provider, "EUR")
-    made = bench.network.control("POST", "payments", {"provider": provider, "amount": 2100, "currency": currency})
-    [block] = made["payments"]
-    payment = {key: value for key, value in block.items() if value is not None}
-
-    return bench.refund(provider, payment=payment, amount=1000, currency=currency)
-
-
-def work(bench, account, refund, rounds=60):
-    for _ in range(rounds):
-        state = bench.read(refund.id)
-        if state.state in FINAL or state.state is State.REVIEW:
-            return state
-        bench.now = max(bench.now + 0.01, state.due_at or 0.0)
-        for lane in ("send", "recover", "poll"):
-            bench.turn(lane, account)
-
-    return bench.read(refund.id)
 
 
 AFTERWARDS = {
@@ -110,9 +37,9 @@ AFTERWARDS = {
 @pytest.mark.parametrize("afterwards", AFTERWARDS)
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_lost_answer_ends_succeeded_with_one_payment_whatever_comes_next(world, provider, afterwards):
-    refund = submitted(world, provider)
+    refund = world.submitted(provider)
     world.network.trouble = [lost_after, *AFTERWARDS[afterwards]]
-    done = work(world, provider, refund)
+    done = world.work(provider, refund)
     moved = world.network.control("GET", "ledger")
 
     assert done.state is State.SUCCEEDED, (done.cause, done.note)
@@ -122,9 +49,9 @@ def test_a_lost_answer_ends_succeeded_with_one_payment_whatever_comes_next(world
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_request_that_never_arrived_is_sent_again_and_paid_once(world, provider):
-    refund = submitted(world, provider)
+    refund = world.submitted(provider)
     world.network.trouble = [CUT]
-    done = work(world, provider, refund)
+    done = world.work(provider, refund)
 
     assert done.state is State.SUCCEEDED, (done.cause, done.note)
     assert len(world.network.control("GET", "ledger")) == 1
@@ -139,7 +66,7 @@ def test_a_refusal_that_our_own_first_payment_caused_does_not_fail_the_refund(wo
     payment = {key: value for key, value in made["payments"][0].items() if value is not None}
     refund = world.refund(provider, payment=payment, amount=2100, currency=currency)
     world.network.trouble = [lost_after]
-    done = work(world, provider, refund)
+    done = world.work(provider, refund)
 
     assert done.state is State.SUCCEEDED, (done.cause, done.note)
     assert [entry["amount"] for entry in world.network.control("GET", "ledger")] == [2100]
@@ -153,7 +80,7 @@ def test_everything_left_is_refunded_when_the_shop_gives_no_amount(world, provid
     names = ("id", "order_id", "method", "capture_id")
     payment = {name: block[name] for name in names if block.get(name) is not None}
     refund = world.refund(provider, payment=payment, amount=None, currency=currency)
-    done = work(world, provider, refund)
+    done = world.work(provider, refund)
 
     assert done.state is State.SUCCEEDED, (done.cause, done.note)
     assert done.amount == 2100
