@@ -20,7 +20,7 @@ from engine.people import Actor, Verb, require
 from ledger import approvals, external, journal, reconcile, refunds
 from ledger.approvals import ACCEPT, Approval
 from ledger.external import Result, Sighting
-from ledger.reconcile import SYSTEM, Difference, Run
+from ledger.reconcile import AUTOMATIC, Difference, Run
 from ledger.refunds import Change
 
 log = structlog.get_logger(__name__)
@@ -101,7 +101,7 @@ def close_agreeing(connection: Connection, engine: Engine, source: Source, agree
     for found, seen in reconcile.open_about(connection, list(known), (*_BY_ITSELF, Kind.LATE)):
         refund = known[found.refund_id or ""]
         if _is_over(found, refund, same_source=seen is source):
-            count += _end(connection, engine, found, SYSTEM, AGREES, "ours and theirs agree now")
+            count += _end(connection, engine, found, AUTOMATIC, AGREES, "ours and theirs agree now")
 
     return count
 
@@ -127,7 +127,7 @@ def close_overtaken(engine: Engine, account: str) -> int:
         for each in found:
             refund = refunds.get(connection, each.refund_id) if each.refund_id else None
             if each.resolution is None and refund is not None and _is_over(each, refund, same_source=False):
-                count += _end(connection, engine, each, SYSTEM, AGREES, "ours and theirs agree now")
+                count += _end(connection, engine, each, AUTOMATIC, AGREES, "ours and theirs agree now")
         return count
 
     return engine.ledger.run(work)
@@ -431,7 +431,7 @@ def _end(
         connection,
         found,
         state=Standing.CLOSED,
-        resolution=None if actor == SYSTEM else resolution,
+        resolution=None if actor == AUTOMATIC else resolution,
         note=note[:512],
         closed_by=actor,
         closed_at=engine.clock(),

@@ -42,7 +42,7 @@ from engine.order import order_of
 from engine.people import Actor, Verb, require
 from ledger import reconcile, refunds
 from ledger.models import recon_line
-from ledger.reconcile import SYSTEM, Difference, Run
+from ledger.reconcile import AUTOMATIC, Difference, Run
 from ledger.session import insert_rows
 from providers.base import Lists, Page
 from providers.transport import Network
@@ -137,7 +137,7 @@ def _start_if_due(engine: Engine, account: str, source: Source) -> None:
         last = reconcile.last_started(connection, account, source)
     if every and (last is None or engine.clock() - last >= every):
         try:
-            begin(engine, account, source, started_by=SYSTEM)
+            begin(engine, account, source, started_by=AUTOMATIC)
         except Conflict:
             log.info("recon.still_running", account=account, source=source)
 

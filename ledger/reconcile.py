@@ -23,7 +23,8 @@ from ledger.models import (
 from ledger.refunds import COLUMNS, load
 from ledger.session import OverRows
 
-SYSTEM = "system"
+# Who ends what ends by itself; the name of no person.
+AUTOMATIC = "reconciliation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,9 +320,8 @@ _NEW = text(
     ":run_id, :run_id, :refund_id, :amount, :currency, :ours, :theirs, :now, :now, :resolution, :note) "
     # What closed by itself and is there again is open again; what a person has closed stays closed.
     "ON CONFLICT (identity) DO UPDATE SET last_run_id = excluded.last_run_id, seen_at = excluded.seen_at, "
-    "state = CASE WHEN recon_difference.state = 'closed' AND recon_difference.closed_by = 'system' THEN 'open' "
-    "ELSE recon_difference.state END, "
-    "closed_by = CASE WHEN recon_difference.closed_by = 'system' THEN NULL ELSE recon_difference.closed_by END"
+    "state = CASE WHEN recon_difference.closed_by = 'reconciliation' THEN 'open' ELSE recon_difference.state END, "
+    "closed_by = CASE WHEN recon_difference.closed_by = 'reconciliation' THEN NULL ELSE recon_difference.closed_by END"
 )
 _AMONG = OverRows(
     {"id": Text()}, lambda values: select(*_DIFFERENCE).where(recon_difference.c.id.in_(select(values.c.id)))

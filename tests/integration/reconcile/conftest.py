@@ -10,6 +10,7 @@ from engine import differences, people, reconcile
 from engine.people import Role, recognise
 from engine.reconcile import Reconciler
 from ledger import reconcile as rows
+from ledger.migrate import upgrade
 from tests.support.sandbox_network import SandboxBench
 
 
@@ -69,8 +70,31 @@ class World(SandboxBench):
         self.engine = replace(self.engine, worker="another:1")
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory):
+    """A migrated SQLite database, to be copied."""
+    path = tmp_path_factory.mktemp("template") / "refundry.db"
+    upgrade(f"sqlite:///{path}")
+
+    return path.read_bytes()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request, tmp_path):
+    """An empty, migrated ledger of either kind."""
+    if request.param == "sqlite":
+        path = tmp_path / "refundry.db"
+        path.write_bytes(request.getfixturevalue("migrated"))
+        yield f"sqlite:///{path}"
+        return
+    postgres = request.getfixturevalue("postgres")
+    url = postgres.create(template=postgres.template("refundry_reconcile", upgrade))
+    yield url
+    postgres.drop(url)
+
+
 @pytest.fixture
-def world(database_url):
-    bench = World(database_url)
+def world(ledger_url):
+    bench = World(ledger_url)
     yield bench
     bench.close()

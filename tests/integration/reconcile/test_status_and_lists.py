@@ -121,7 +121,7 @@ def test_the_same_cause_is_one_difference_and_ends_by_itself(world):
     world.run("smartpay")
     [found] = world.differences()
 
-    assert (found.state, found.closed_by, found.note) == (Standing.CLOSED, "system", "ours and theirs agree now")
+    assert (found.state, found.closed_by, found.note) == (Standing.CLOSED, "reconciliation", "ours and theirs agree now")
     del refunds["smartpay", record.id]
     world.run("smartpay")
     [found] = world.differences()
