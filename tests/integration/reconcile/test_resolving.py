@@ -183,9 +183,7 @@ def test_linking_ends_the_difference_and_takes_the_booking_out(world, tmp_path):
 
 def test_a_duplicate_stays_in_somebodys_hands_and_on_the_refunds_record(world):
     refund = world.paid("smartpay", captured=5000)
-    world.network.control(
-        "POST", "external", {"provider": "smartpay", "payment": refund.payment_id, "amount": 1000}
-    )
+    world.network.control("POST", "external", {"provider": "smartpay", "payment": refund.payment_id, "amount": 1000})
     world.run("smartpay", Source.LIST)
     [found] = world.differences()
     done = resolve(world, world.somebody(), found.id, Way.DUPLICATE)
@@ -198,7 +196,9 @@ def test_a_duplicate_stays_in_somebodys_hands_and_on_the_refunds_record(world):
 
 def test_what_the_ledger_has_followed_is_acknowledged_and_nothing_else_is(world):
     refund = world.submitted("smart2pay")
-    world.network.control("PUT", "faults", [{"provider": "smart2pay", "call": "refund", "fault": "decline", "first": 1}])
+    world.network.control(
+        "PUT", "faults", [{"provider": "smart2pay", "call": "refund", "fault": "decline", "first": 1}]
+    )
     world.work("smart2pay", refund)
     inside = world.network.app.state.world
     record = next(each for each in inside.made["smart2pay"] if each.handle == refund.handle)

@@ -72,7 +72,9 @@ def test_a_success_that_the_provider_took_back_moves_state_money_and_shop(world,
 
 def test_a_late_success_after_failed_is_booked_and_somebody_has_to_see_it(world):
     refund = world.submitted("smart2pay")
-    world.network.control("PUT", "faults", [{"provider": "smart2pay", "call": "refund", "fault": "decline", "first": 1}])
+    world.network.control(
+        "PUT", "faults", [{"provider": "smart2pay", "call": "refund", "fault": "decline", "first": 1}]
+    )
     failed = world.work("smart2pay", refund)
     assert failed.state is State.FAILED
     record = at_provider(world, refund)
@@ -121,7 +123,11 @@ def test_the_same_cause_is_one_difference_and_ends_by_itself(world):
     world.run("smartpay")
     [found] = world.differences()
 
-    assert (found.state, found.closed_by, found.note) == (Standing.CLOSED, "reconciliation", "ours and theirs agree now")
+    assert (found.state, found.closed_by, found.note) == (
+        Standing.CLOSED,
+        "reconciliation",
+        "ours and theirs agree now",
+    )
     del refunds["smartpay", record.id]
     world.run("smartpay")
     [found] = world.differences()
@@ -182,9 +188,7 @@ def test_a_chargeback_in_the_list_is_no_duplicate_of_ours(world, provider):
 @pytest.mark.parametrize("provider", LISTING)
 def test_a_second_refund_that_is_like_ours_is_a_duplicate(world, provider):
     refund = world.paid(provider, captured=5000)
-    world.network.control(
-        "POST", "external", {"provider": provider, "payment": refund.payment_id, "amount": 1000}
-    )
+    world.network.control("POST", "external", {"provider": provider, "payment": refund.payment_id, "amount": 1000})
     world.wait(3600)
     world.run(provider, Source.LIST)
 
@@ -214,7 +218,9 @@ def test_a_list_that_breaks_off_is_never_clean(world, monkeypatch):
         world.paid("smartpay")
     world.wait(3600)
     world.network.control(
-        "PUT", "faults", [{"provider": "smartpay", "call": "lookup", "fault": "error_500_before", "after": 1, "first": 9}]
+        "PUT",
+        "faults",
+        [{"provider": "smartpay", "call": "lookup", "fault": "error_500_before", "after": 1, "first": 9}],
     )
     run = world.run("smartpay", Source.LIST)
 
