@@ -80,9 +80,7 @@ class SandboxBench(Bench):
     def submitted(self, account: str, *, captured: int = 2100, **job: Any) -> Refund:
         """A refund of 1000 over a fresh payment, handed in."""
         currency = CURRENCIES.get(account, "EUR")
-        made = self.network.control(
-            "POST", "payments", {"provider": account, "amount": captured, "currency": currency}
-        )
+        made = self.network.control("POST", "payments", {"provider": account, "amount": captured, "currency": currency})
         [block] = made["payments"]
         payment = {key: value for key, value in block.items() if value is not None}
 

@@ -74,7 +74,7 @@ def expected(world, planted, account):
     """The differences that were planted, by our refunds."""
     with world.engine.ledger.read() as connection:
         found = connection.exec_driver_sql(f"SELECT handle, id FROM refund WHERE account = '{account}'").all()
-        ours = {handle: refund_id for handle, refund_id in found}
+        ours = dict(found)
 
     return Counter(
         (FOUND[each["kind"]], None if each["kind"] == "unknown" else ours[each["handle"]]) for each in planted

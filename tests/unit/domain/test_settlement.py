@@ -36,7 +36,7 @@ def test_amounts_are_read_in_the_notation_of_the_file(written, notation, minor):
     "written", ["12,50", "12.505", "1e3", "", "-", "--1", "-1-", "0", "0.00", "NaN", "١٢", "1_0", "0x1"]
 )
 def test_what_is_written_otherwise_is_a_bad_line(written):
-    with pytest.raises(BadLine, match="^amount: "):
+    with pytest.raises(BadLine, match=r"^amount: "):
         amount(written)
 
 
@@ -57,7 +57,7 @@ def test_days_stand_for_their_first_moment_in_utc_and_other_ways_are_settings():
 
     assert iso(["h", "1", "EUR", "1970-01-02"]).at == german(["h", "1", "EUR", "02.01.1970"]).at == 86_400.0
     assert iso(["h", "1", "EUR", "1970-01-01T02:00:00+02:00"]).at == 0.0
-    with pytest.raises(BadLine, match="^at: "):
+    with pytest.raises(BadLine, match=r"^at: "):
         german(["h", "1", "EUR", "1970-01-02"])
 
 
@@ -72,10 +72,10 @@ def test_words_of_the_status_column_mean_what_the_settings_say():
     read = Notation(verdicts={"PAID": Verdict.SUCCEEDED}).reader([*HEADINGS, "status"])
 
     assert read(["h", "1", "EUR", "", "PAID"]).verdict is Verdict.SUCCEEDED
-    with pytest.raises(BadLine, match="^status: "):
+    with pytest.raises(BadLine, match=r"^status: "):
         read(["h", "1", "EUR", "", "paid"])
 
 
 def test_short_lines_have_empty_columns():
-    with pytest.raises(BadLine, match="^currency: "):
+    with pytest.raises(BadLine, match=r"^currency: "):
         Notation().reader(HEADINGS)(["h", "1"])
