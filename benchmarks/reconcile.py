@@ -34,7 +34,8 @@ SELECT 'shop', 'payment_' || n, 'JPY', 2000, 0, 1000, {day} FROM generate_series
 """
 _REFUNDS = """
 INSERT INTO refund (id, account, provider, reference, payment_ref, payment_id, state, amount, currency, resolved,
-                    handle, job, content_hash, chain, attempts, since, provider_refund_id, created_at, updated_at, final_at)
+                    handle, job, content_hash, chain, attempts, since, provider_refund_id, created_at, updated_at,
+                    final_at)
 SELECT 'rf_01k5' || lpad(n::text, 22, '0'), 'shop', 'smartpay', 'R-' || n, 'payment_' || n, 'payment_' || n,
        'succeeded', 1000, 'JPY', true, md5(n::text), '{{}}', '', '', 1, {day} + n % 80000, 'refund_' || n,
        {day} + n % 80000, {day} + n % 80000, {day} + n % 80000
