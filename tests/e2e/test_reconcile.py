@@ -11,6 +11,7 @@ def test_a_worker_goes_on_with_the_run_of_one_that_was_killed(stack):
     stack.faults({"provider": "smartpay", "call": "refund", "fault": "late_flip", "first": 1, "seconds": 1})
     stack.enqueue(stack.jobs("smartpay", 60))
     wait_until(lambda: stack.states().get("succeeded") == 60, timeout=60, what="60 refunds paid")
+    wait_until(lambda: any(entry["reversed_at"] for entry in stack.moved()), what="one of them taken back")
     stack.faults({"provider": "smartpay", "call": "status", "fault": "slow", "seconds": 0.3})
     run = reconcile.begin(stack.engine, "smartpay", Source.STATUS, started_by="test")
     stack.engine.ring("reconcile", "smartpay")
