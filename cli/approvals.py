@@ -14,14 +14,20 @@ from cli.times import money, since
 from domain.refund import Refund
 from engine import review
 from engine.people import Verb
-from engine.view import refund_view, stamp
+from engine.view import difference_view, refund_view, stamp
 from ledger import approvals
 from ledger.approvals import Approval
+from ledger.reconcile import Difference
 
 app = group("Requests that a second person decides.")
 
 RequestId = Annotated[str, typer.Argument(metavar="ID", help="The request, ap_…")]
-KINDS = {"send": "send it", "new_handle": "send it under a new handle", "settle": "settle it by hand"}
+KINDS = {
+    "send": "send it",
+    "new_handle": "send it under a new handle",
+    "settle": "settle it by hand",
+    "accept": "accept the difference",
+}
 
 
 @command(app, "list")
@@ -47,6 +53,7 @@ def _view(request: Approval) -> Row:
         "status": request.status,
         "kind": request.kind,
         "refund_id": request.refund_id,
+        "difference_id": request.difference_id,
         "amount": snapshot["amount"],
         "currency": snapshot["currency"],
         "rule": request.rule,
@@ -61,7 +68,7 @@ def _view(request: Approval) -> Row:
 
 COLUMNS: dict[str, Callable[[Row], Any]] = {
     "Request": lambda row: row["id"],
-    "Refund": lambda row: row["refund_id"],
+    "Refund": lambda row: row["refund_id"] or row["difference_id"],
     "Amount": lambda row: money(row["amount"], row["currency"]),
     "Asks to": lambda row: " ".join([KINDS[row["kind"]], *row["params"].values()]),
     "By": lambda row: row["requested_by"],
@@ -74,9 +81,9 @@ COLUMNS: dict[str, Callable[[Row], Any]] = {
 def approve_request(session: Session, *, request_id: RequestId) -> None:
     """Say yes to another person's request and have it carried out."""
     who = session.actor(Verb.DECIDE)
-    refund = review.approve(session.engine, who, request_id)
+    decided = review.approve(session.engine, who, request_id)
 
-    _told(session, refund, f"{request_id} approved: {refund.id} is {refund.state}")
+    _told(session, decided, f"{request_id} approved: {decided.id} is {decided.state}")
 
 
 @command(app, "deny")
@@ -85,19 +92,20 @@ def deny_request(
 ) -> None:
     """Say no; a refund that waited for its first sending is cancelled."""
     who = session.actor(Verb.DECIDE)
-    refund = review.deny(session.engine, who, request_id, reason=reason)
+    decided = review.deny(session.engine, who, request_id, reason=reason)
 
-    _told(session, refund, f"{request_id} denied: {refund.id} is {refund.state}")
+    _told(session, decided, f"{request_id} denied: {decided.id} is {decided.state}")
 
 
 @command(app, "withdraw")
 def withdraw_request(session: Session, *, request_id: RequestId) -> None:
     """Take your own request back."""
     who = session.actor(Verb.SEE)
-    refund = review.withdraw(session.engine, who, request_id)
+    decided = review.withdraw(session.engine, who, request_id)
 
-    _told(session, refund, f"{request_id} withdrawn: {refund.id} is {refund.state}")
+    _told(session, decided, f"{request_id} withdrawn: {decided.id} is {decided.state}")
 
 
-def _told(session: Session, refund: Refund, words: str) -> None:
-    session.out.one(refund_view(session.engine, refund), lambda: [words])
+def _told(session: Session, decided: Refund | Difference, words: str) -> None:
+    view = difference_view(decided) if isinstance(decided, Difference) else refund_view(session.engine, decided)
+    session.out.one(view, lambda: [words])

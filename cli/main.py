@@ -17,6 +17,7 @@ from cli import (
     keys,
     notifications,
     processes,
+    recon,
     refunds,
     status,
     submit,
@@ -71,6 +72,7 @@ app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(refunds.app, name="refunds")
 app.add_typer(dead.app, name="dead")
 app.add_typer(approvals.app, name="approvals")
+app.add_typer(recon.app, name="recon")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(workers.app, name="workers")
 app.add_typer(workers.queues_app, name="queues")

@@ -144,7 +144,7 @@ def _csv(rows: Iterable[Row], like: Row | None) -> int:
         if count == 1:
             names = names or list(flat)
             writer.writerow(names)
-        writer.writerow([_harmless(flat.get(name)) for name in names])
+        writer.writerow([harmless(flat.get(name)) for name in names])
     if count == 0 and names:
         writer.writerow(names)
 
@@ -159,5 +159,6 @@ def _flat(row: Row, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield f"{prefix}{name}", dumps(value) if isinstance(value, Mapping | list | tuple) else value
 
 
-def _harmless(value: Any) -> Any:
+def harmless(value: Any) -> Any:
+    """A text that a spreadsheet would run as a formula, with an apostrophe before it; anything else as it is."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -22,6 +22,7 @@ ROUTES = {
     "refunds.notify": NOTIFY,
     "refunds.deliver": NOTIFY,
     "refunds.reconcile": RECONCILE,
+    "refunds.compare": RECONCILE,
     "refunds.housekeep": RECONCILE,
 }
 
@@ -115,6 +116,11 @@ def beat_schedule() -> dict[str, dict[str, Any]]:
         },
         "refunds.housekeep": {
             "task": "refunds.housekeep",
+            "schedule": 60.0,
+            "options": {"expires": _TICK_EXPIRES},
+        },
+        "refunds.compare": {
+            "task": "refunds.compare",
             "schedule": 60.0,
             "options": {"expires": _TICK_EXPIRES},
         },

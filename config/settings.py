@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -100,6 +100,39 @@ class BreakerSettings(Section):
     cooldown: Seconds | None = None
 
 
+SettlementField = Literal[
+    "reconciliation_id", "provider_refund_id", "handle", "payment_id", "amount", "currency", "status", "at"
+]
+
+
+class SettlementSettings(Section):
+    """`[accounts.NAME.settlement]`: how the provider's settlement files are written.
+
+    `columns`: the file's heading by field. `only`: lines count where these columns have one of these words. `verdicts`:
+    what the words of the status column mean; without them every line is a refund that was paid. `days`: how long after
+    our success a line may come, and how far dates may be apart.
+    """
+
+    columns: dict[SettlementField, str] = Field(default_factory=dict)
+    only: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    amounts: Literal["major", "minor"] = "major"
+    decimal: Literal[".", ","] = "."
+    thousands: Literal["", ".", ",", "'"] = ""
+    currency: str | None = Field(None, pattern=r"^[A-Z]{3}$")
+    dates: str | None = None
+    verdicts: dict[str, Literal["succeeded", "pending", "failed"]] = Field(default_factory=dict)
+    delimiter: Literal[",", ";", "\t", "|"] | None = None
+    encoding: Literal["utf-8", "utf-16", "iso-8859-1", "iso-8859-15", "cp1252", "shift_jis"] = "utf-8"
+    sheet: str | None = None
+    days: float = Field(2.0, ge=0, le=31)
+
+    @model_validator(mode="after")
+    def _tells_them_apart(self) -> Self:
+        if self.decimal == self.thousands:
+            raise ValueError("a decimal sign that is not the one between thousands")
+        return self
+
+
 class AccountSettings(Section):
     """`[accounts.NAME]`: the keys every account may have, and the provider's own keys in `options`.
 
@@ -125,6 +158,7 @@ class AccountSettings(Section):
     breaker: BreakerSettings = BreakerSettings()
     currency_exponents: Exponents = Field(default_factory=dict)
     status_map: dict[str, str] | None = None
+    settlement: SettlementSettings = SettlementSettings()
     options: Options = Field(default_factory=dict, repr=False)
 
     @model_validator(mode="before")
@@ -211,6 +245,19 @@ class NotificationSettings(Section):
     wait: Seconds = 24 * 3600.0
 
 
+class ReconcileSettings(Section):
+    """`[reconcile]`: how often each account is compared, how long what is final is watched, and when open is late.
+
+    `books`: how often postings are derived from the journal; reports derive them first in any case.
+    """
+
+    every: Seconds = 6 * 3600.0
+    lists_every: Seconds = 24 * 3600.0
+    watch: Seconds = 10 * 86_400.0
+    late_after: Seconds = 5 * 86_400.0
+    books: Seconds = 3600.0
+
+
 class LoggingSettings(Section):
     """`[logging]`."""
 
@@ -236,6 +283,7 @@ class Settings(BaseSettings):
     events: EventSettings = EventSettings()
     intake: IntakeSettings = IntakeSettings()
     notifications: NotificationSettings = NotificationSettings()
+    reconcile: ReconcileSettings = ReconcileSettings()
     logging: LoggingSettings = LoggingSettings()
     api: ApiSettings = ApiSettings()
     webhooks: WebhookSettings = WebhookSettings()

@@ -1,8 +1,9 @@
 """One configured provider account: its adapter, its policy, its limits."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from domain.policy import Policy
+from domain.settlement import Notation
 from providers.base import Capabilities, Exclusive, Provider
 from signals.limits import Limit
 
@@ -17,6 +18,7 @@ class Account:
     limit: Limit
     connect_timeout: float
     read_timeout: float
+    notation: Notation = field(default_factory=Notation)
 
     @property
     def capabilities(self) -> Capabilities:

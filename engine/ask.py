@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 async def ping(account: Account, network: Network) -> Health:
     """Try the provider's harmless call."""
-    answer = await _answered(account, network, account.provider.ping())
+    answer = await answered(account, network, account.provider.ping())
 
     return answer if isinstance(answer, Health) else Health.UNREACHABLE
 
@@ -29,7 +29,7 @@ async def ping(account: Account, network: Network) -> Health:
 async def ask_payment(engine: Engine, account: Account, refund: Refund, network: Network) -> PaymentFacts:
     """What the provider says about a refund's payment; a fault of the way there is a problem that may pass."""
     try:
-        answer = await _answered(account, network, account.provider.payment(order_of(engine.vault, refund)))
+        answer = await answered(account, network, account.provider.payment(order_of(engine.vault, refund)))
     except Exception as error:
         log.exception("adapter.failed", refund_id=refund.id, provider=refund.provider)
         return PaymentFacts(problem=f"adapter: {type(error).__name__}")
@@ -42,7 +42,7 @@ async def ask_payment(engine: Engine, account: Account, refund: Refund, network:
 async def ask_movements(account: Account, order: RefundOrder, network: Network) -> Movements:
     """What the provider shows of a payment, or of one refund; a fault of the way there is a problem that may pass."""
     try:
-        answer = await _answered(account, network, account.provider.movements(order))
+        answer = await answered(account, network, account.provider.movements(order))
     except Exception as error:
         log.exception("adapter.failed", provider=account.provider.name)
         return Movements(problem=f"adapter: {type(error).__name__}")
@@ -58,13 +58,13 @@ async def ask_refund(engine: Engine, account: Account, refund: Refund, network: 
     known = refund.provider_refund_id is not None
     try:
         question = account.provider.status(order) if known else account.provider.lookup(order)
-        return await _answered(account, network, question)
+        return await answered(account, network, question)
     except Exception as error:
         log.exception("adapter.failed", refund_id=refund.id, provider=refund.provider)
         return Unknown(reason=f"adapter: {type(error).__name__}")
 
 
-async def _answered(
+async def answered(
     account: Account, network: Network, question: Generator[Ask, httpx.Response, T]
 ) -> T | NotSent | Unknown:
     """The question's answer, or why there is none."""

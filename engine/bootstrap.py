@@ -11,9 +11,11 @@ from typing import Any
 import redis
 from redis import Redis
 
-from config.settings import AccountSettings, Settings
+from config.settings import AccountSettings, Settings, SettlementSettings
 from domain.errors import ConfigurationError, FieldError, InvalidJob
 from domain.policy import Policy, replay_until
+from domain.reconcile import Verdict
+from domain.settlement import Notation
 from engine.account import Account, default_policy
 from ledger.session import Ledger
 from ledger.vault import Vault
@@ -148,6 +150,20 @@ def build_account(name: str, settings: AccountSettings) -> Account:
         limit=_limit(settings, capabilities.rate_limit),
         connect_timeout=connect_timeout,
         read_timeout=read_timeout,
+        notation=_notation(settings.settlement),
+    )
+
+
+def _notation(settings: SettlementSettings) -> Notation:
+    """How the account's settlement files are written; columns that are not named keep their generic headings."""
+    given = settings.model_dump(exclude={"columns", "only", "verdicts", "amounts"}, exclude_none=True)
+
+    return Notation(
+        **given,
+        columns={**Notation().columns, **dict[str, str](settings.columns.items())},
+        only=settings.only,
+        minor=settings.amounts == "minor",
+        verdicts={word: Verdict(verdict) for word, verdict in settings.verdicts.items()},
     )
 
 

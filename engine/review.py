@@ -18,12 +18,14 @@ from domain.errors import Conflict, Forbidden, NotFound, Refused
 from domain.refund import Refund, Settlement, moved
 from domain.state import State
 from domain.verdict import Advice, Verdict, verdict
+from engine import differences
 from engine.account import Account
 from engine.bootstrap import Engine
 from engine.ids import new_id
 from engine.people import Actor, Verb, require
 from ledger import approvals, external, journal, payments, refunds, rejected
 from ledger.approvals import NEW_HANDLE, SEND, SETTLE, Approval
+from ledger.reconcile import Difference
 from ledger.refunds import Change, Frozen
 
 log = structlog.get_logger(__name__)
@@ -252,31 +254,38 @@ def _well_founded(reason: str, evidence: bytes) -> None:
         raise Refused("evidence-too-large", f"the evidence has {len(evidence)} bytes, at most {MAX_EVIDENCE} are taken")
 
 
-def approve(engine: Engine, actor: Actor, approval_id: str) -> Refund:
-    """Say yes to another person's request, and carry it out. The refund must stand as it was asked about."""
+def approve(engine: Engine, actor: Actor, approval_id: str) -> Refund | Difference:
+    """Say yes to another person's request, and carry it out. What it is about must stand as it was asked about."""
     require(actor, Verb.DECIDE)
 
-    def work(connection: Connection) -> Refund:
+    def work(connection: Connection) -> Refund | Difference:
         request = _open_request(connection, approval_id)
         if request.requested_by == actor.name or actor.alone:
             raise Forbidden("same-person", "you asked for this; another approver must decide")
         now = engine.clock()
         if now >= request.expires_at:
             raise Conflict("request-expired", "the request has expired; ask again")
+        if request.refund_id is None:
+            _won(approvals.close(connection, request, status="approved", actor=actor.name, now=now))
+            return differences.carry_out(connection, engine, request, actor)
         refund = _get(connection, request.refund_id)
         if not approvals.stands_as(request, refund):
             raise Conflict("changed-since", f"the refund has changed since it was asked about: it is {refund.state}")
         if request.kind == NEW_HANDLE:
             _last_send_over(engine, refund, now)
-        if not approvals.close(connection, request, status="approved", actor=actor.name, now=now):
-            raise Conflict("already-decided", "somebody else was first")
+        _won(approvals.close(connection, request, status="approved", actor=actor.name, now=now))
         return _carry_out(connection, engine, refund, request, actor)
 
-    refund = engine.ledger.run(work)
-    if refund.state is State.QUEUED:
-        engine.ring("send", refund.account)
+    decided = engine.ledger.run(work)
+    if decided.state is State.QUEUED:
+        engine.ring("send", decided.account)
 
-    return refund
+    return decided
+
+
+def _won(first: bool) -> None:  # noqa: FBT001 - an answer, not a switch
+    if not first:
+        raise Conflict("already-decided", "somebody else was first")
 
 
 def _carry_out(connection: Connection, engine: Engine, refund: Refund, request: Approval, actor: Actor) -> Refund:
@@ -343,7 +352,7 @@ def _renewed(engine: Engine, refund: Refund, now: float) -> Refund:
     )
 
 
-def deny(engine: Engine, actor: Actor, approval_id: str, *, reason: str) -> Refund:
+def deny(engine: Engine, actor: Actor, approval_id: str, *, reason: str) -> Refund | Difference:
     """Say no; a refund that waited for its first sending is cancelled."""
     require(actor, Verb.DECIDE)
     if not reason.strip():
@@ -352,13 +361,13 @@ def deny(engine: Engine, actor: Actor, approval_id: str, *, reason: str) -> Refu
     return _end_request(engine, actor, approval_id, status="denied", reason=reason)
 
 
-def withdraw(engine: Engine, actor: Actor, approval_id: str) -> Refund:
+def withdraw(engine: Engine, actor: Actor, approval_id: str) -> Refund | Difference:
     """Take one's own request back."""
     return _end_request(engine, actor, approval_id, status="withdrawn", reason="withdrawn by the requester")
 
 
-def _end_request(engine: Engine, actor: Actor, approval_id: str, *, status: str, reason: str) -> Refund:
-    def work(connection: Connection) -> Refund:
+def _end_request(engine: Engine, actor: Actor, approval_id: str, *, status: str, reason: str) -> Refund | Difference:
+    def work(connection: Connection) -> Refund | Difference:
         request = _open_request(connection, approval_id)
         own = request.requested_by == actor.name
         if status == "withdrawn" and not own:
@@ -366,8 +375,9 @@ def _end_request(engine: Engine, actor: Actor, approval_id: str, *, status: str,
         if status == "denied" and own:
             raise Forbidden("same-person", "you asked for this: withdraw it instead")
         now = engine.clock()
-        if not approvals.close(connection, request, status=status, actor=actor.name, now=now, reason=reason[:1000]):
-            raise Conflict("already-decided", "somebody else was first")
+        _won(approvals.close(connection, request, status=status, actor=actor.name, now=now, reason=reason[:1000]))
+        if request.refund_id is None:
+            return differences.ended_request(connection, engine, request, actor, status=status, reason=reason)
         refund = _get(connection, request.refund_id)
         after = replace(refund, updated_at=now)
         if request.kind == SEND and refund.state is State.AWAITING_APPROVAL:

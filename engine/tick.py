@@ -84,7 +84,7 @@ def _expire(connection: Connection, engine: Engine) -> None:
             now=now,
             data={"kind": request.kind},
         )
-        refund = refunds.get(connection, request.refund_id, lock=True)
+        refund = refunds.get(connection, request.refund_id, lock=True) if request.refund_id else None
         if request.kind == SEND and refund is not None and refund.state is State.AWAITING_APPROVAL:
             after = moved(refund, State.CANCELLED, now, due_at=None, note="nobody approved it in time")
             change = Change(

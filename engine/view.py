@@ -6,12 +6,14 @@ from typing import Any
 
 import msgspec
 
+from domain.reconcile import WAYS, Standing
 from domain.refund import Refund, personal_parts
 from domain.state import State
 from domain.verdict import Verdict
 from engine.bootstrap import Engine
 from engine.review import judge, verdict_of
 from ledger import journal, queries, refunds
+from ledger.reconcile import Difference, Run
 
 
 def stamp(moment: float | None) -> str | None:
@@ -55,6 +57,55 @@ def refund_view(engine: Engine, refund: Refund, verdict: Verdict | None = None) 
         "updated_at": stamp(refund.updated_at),
         "final_at": stamp(refund.final_at),
         "version": refund.version,
+    }
+
+
+def difference_view(found: Difference) -> dict[str, Any]:
+    """A difference: ours and theirs side by side, and how it may be resolved."""
+    return {
+        "id": found.id,
+        "object": "difference",
+        "kind": found.kind,
+        "state": found.state,
+        "account": found.account,
+        "refund_id": found.refund_id,
+        "amount": found.amount,
+        "currency": found.currency,
+        "ours": msgspec.json.decode(found.ours),
+        "theirs": msgspec.json.decode(found.theirs),
+        "owner": found.owner,
+        "note": found.note,
+        "resolution": found.resolution,
+        "reason_code": found.reason_code,
+        "resolutions": [] if found.state is Standing.CLOSED else sorted(WAYS[found.kind]),
+        "run_id": found.run_id,
+        "last_run_id": found.last_run_id,
+        "found_at": stamp(found.found_at),
+        "seen_at": stamp(found.seen_at),
+        "closed_by": found.closed_by,
+        "closed_at": stamp(found.closed_at),
+    }
+
+
+def run_view(run: Run) -> dict[str, Any]:
+    """A run of reconciliation."""
+    return {
+        "id": run.id,
+        "object": "reconciliation",
+        "account": run.account,
+        "source": run.source,
+        "state": run.state,
+        "window_from": stamp(run.window_from),
+        "window_to": stamp(run.window_to),
+        "compared": run.compared,
+        "matched": run.matched,
+        "differing": run.differing,
+        "unanswered": run.unanswered,
+        "bad_lines": run.bad,
+        "note": run.note,
+        "started_by": run.started_by,
+        "started_at": stamp(run.started_at),
+        "ended_at": stamp(run.ended_at),
     }
 
 

@@ -13,14 +13,15 @@ from ledger.models import approval
 SEND = "send"
 NEW_HANDLE = "new_handle"
 SETTLE = "settle"
+ACCEPT = "accept"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
-    """One request with the snapshot of what was asked about."""
+    """One request with the snapshot of what was asked about: a refund, or a difference of reconciliation."""
 
     id: str
-    refund_id: str
+    refund_id: str | None
     kind: str
     rule: str
     params: str
@@ -34,6 +35,7 @@ class Approval:
     decided_by: str | None
     decided_at: float | None
     decision_reason: str | None
+    difference_id: str | None
 
 
 _COLUMNS = tuple(approval.c[spec.name] for spec in fields(Approval))
@@ -77,14 +79,50 @@ def ask(
     evidence_hash: str | None = None,
 ) -> None:
     """Open a request; a refund has at most one (a unique index sees to it)."""
+    ask_about(
+        connection,
+        refund_id=refund.id,
+        snapshot=snapshot(refund),
+        approval_id=approval_id,
+        kind=kind,
+        rule=rule,
+        params=params,
+        reason=reason,
+        actor=actor,
+        now=now,
+        expires=expires,
+        evidence=evidence,
+        evidence_hash=evidence_hash,
+    )
+
+
+def ask_about(  # noqa: PLR0913 - all that a request has
+    connection: Connection,
+    *,
+    snapshot: str,
+    approval_id: str,
+    kind: str,
+    rule: str,
+    params: Mapping[str, Any],
+    reason: str,
+    actor: str,
+    now: float,
+    expires: float,
+    refund_id: str | None = None,
+    difference_id: str | None = None,
+    evidence: bytes | None = None,
+    evidence_hash: str | None = None,
+) -> None:
+    """Open a request about a refund or a difference; each has at most one."""
     connection.execute(
         insert(approval).values(
             id=approval_id,
-            refund_id=refund.id,
+            refund_id=refund_id,
+            difference_id=difference_id,
             kind=kind,
             rule=rule,
             params=msgspec.json.encode(params).decode(),
-            snapshot=snapshot(refund),
+            snapshot=snapshot,
             evidence=evidence,
             evidence_hash=evidence_hash,
             reason=reason,

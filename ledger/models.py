@@ -157,6 +157,14 @@ Index(
     postgresql_where=text("provider_refund_id IS NOT NULL"),
     sqlite_where=text("provider_refund_id IS NOT NULL"),
 )
+# Few providers give one: for the refunds of the others it costs nothing.
+Index(
+    "ix_refund_reconciliation_id",
+    refund.c.reconciliation_id,
+    refund.c.account,
+    postgresql_where=text("reconciliation_id IS NOT NULL"),
+    sqlite_where=text("reconciliation_id IS NOT NULL"),
+)
 Index("ix_refund_payment", refund.c.payment_ref, refund.c.account)
 Index("ix_refund_handle", refund.c.handle)
 # What waits for a person, and no other row.
@@ -434,7 +442,8 @@ approval = Table(
     "approval",
     metadata,
     Column("id", String(32), primary_key=True),
-    Column("refund_id", String(32), ForeignKey("refund.id"), nullable=False, index=True),
+    # What it is about: a refund, or a difference that reconciliation found.
+    Column("refund_id", String(32), ForeignKey("refund.id"), index=True),
     Column("kind", String(24), nullable=False),
     Column("rule", String(255), nullable=False),
     Column("params", Text, nullable=False),
@@ -449,13 +458,23 @@ approval = Table(
     Column("decided_by", String(96)),
     Column("decided_at", Double),
     Column("decision_reason", String(1000)),
+    Column("difference_id", String(32)),
     CheckConstraint("decided_by IS NULL OR decided_by <> requested_by OR status = 'withdrawn'", "two_people"),
     CheckConstraint("status <> 'approved' OR decided_by IS NOT NULL", "approved_by_somebody"),
     CheckConstraint("status IN ('open', 'approved', 'denied', 'withdrawn', 'expired')", "status_known"),
+    CheckConstraint("(refund_id IS NULL) <> (difference_id IS NULL)", "one_subject"),
 )
 Index(
     "uq_approval_open",
     approval.c.refund_id,
+    unique=True,
+    postgresql_where=text("status = 'open'"),
+    sqlite_where=text("status = 'open'"),
+)
+
+Index(
+    "uq_approval_open_difference",
+    approval.c.difference_id,
     unique=True,
     postgresql_where=text("status = 'open'"),
     sqlite_where=text("status = 'open'"),
@@ -529,4 +548,145 @@ quota_use = Table(
     Column("currency", String(3), primary_key=True),
     Column("used", BigInteger, nullable=False),
     CheckConstraint("used >= 0", "used_not_negative"),
+)
+
+# -- reconciliation --------------------------------------------------------------------------------------------------
+
+# One comparison with a provider. It is done only when `state` says so: a run that broke off is never a clean one.
+recon_run = Table(
+    "recon_run",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("account", String(64), nullable=False),
+    Column("source", String(8), nullable=False),
+    Column("state", String(8), nullable=False, server_default="running"),
+    Column("phase", String(8), nullable=False),
+    Column("bookmark", Text, nullable=False),
+    Column("window_from", Double),
+    Column("window_to", Double),
+    Column("started_by", String(96), nullable=False),
+    Column("started_at", Double, nullable=False),
+    Column("ended_at", Double),
+    Column("leased_by", String(96)),
+    Column("lease_until", Double, nullable=False, server_default=text("0")),
+    Column("compared", Integer, nullable=False, server_default=text("0")),
+    Column("matched", Integer, nullable=False, server_default=text("0")),
+    Column("differing", Integer, nullable=False, server_default=text("0")),
+    Column("unanswered", Integer, nullable=False, server_default=text("0")),
+    Column("bad", Integer, nullable=False, server_default=text("0")),
+    Column("note", String(512)),
+    CheckConstraint("source IN ('status', 'list', 'file')", "source_known"),
+    CheckConstraint("state IN ('running', 'complete', 'partial')", "state_known"),
+)
+Index(
+    "uq_recon_run_running",
+    recon_run.c.account,
+    recon_run.c.source,
+    unique=True,
+    postgresql_where=text("state = 'running' AND source <> 'file'"),
+    sqlite_where=text("state = 'running' AND source <> 'file'"),
+)
+Index("ix_recon_run_account", recon_run.c.account, recon_run.c.source, recon_run.c.started_at)
+
+recon_file = Table(
+    "recon_file",
+    metadata,
+    Column("account", String(64), primary_key=True),
+    Column("hash", String(64), primary_key=True),
+    Column("run_id", String(32), ForeignKey("recon_run.id"), nullable=False, index=True),
+    Column("name", String(255), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("read_at", Double),
+)
+
+# A line of a settlement file; one that could not be read has its fault, and nothing else.
+recon_line = Table(
+    "recon_line",
+    metadata,
+    Column("run_id", String(32), primary_key=True),
+    Column("no", Integer, primary_key=True),
+    Column("reconciliation_id", String(255)),
+    Column("provider_refund_id", String(255)),
+    Column("handle", String(64)),
+    Column("payment_id", String(200)),
+    Column("amount", BigInteger),
+    Column("currency", String(3)),
+    Column("verdict", String(12)),
+    Column("at", Double),
+    Column("refund_id", String(32)),
+    Column("paired", Boolean, nullable=False, server_default=false()),
+    Column("fault", String(255)),
+)
+Index(
+    "ix_recon_line_refund",
+    recon_line.c.refund_id,
+    postgresql_where=text("refund_id IS NOT NULL"),
+    sqlite_where=text("refund_id IS NOT NULL"),
+)
+
+# Where ours and theirs differ. `identity` is the cause: the same cause is the same row, however often it is found.
+recon_difference = Table(
+    "recon_difference",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("identity", String(64), nullable=False),
+    Column("account", String(64), nullable=False),
+    Column("kind", String(24), nullable=False),
+    Column("state", String(12), nullable=False, server_default="open"),
+    Column("run_id", String(32), ForeignKey("recon_run.id"), nullable=False, index=True),
+    Column("last_run_id", String(32), nullable=False),
+    Column("refund_id", String(32), index=True),
+    Column("amount", BigInteger),
+    Column("currency", String(3)),
+    Column("ours", Text, nullable=False),
+    Column("theirs", Text, nullable=False),
+    Column("owner", String(64)),
+    Column("found_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+    Column("resolution", String(16)),
+    Column("reason_code", String(16)),
+    Column("note", String(512)),
+    Column("closed_by", String(96)),
+    Column("closed_at", Double),
+    CheckConstraint("state IN ('open', 'explained', 'closed')", "state_known"),
+    CheckConstraint("state <> 'closed' OR closed_by IS NOT NULL", "closed_by_somebody"),
+    UniqueConstraint("identity"),
+)
+Index(
+    "ix_recon_difference_open",
+    recon_difference.c.account,
+    recon_difference.c.kind,
+    postgresql_where=text("state = 'open'"),
+    sqlite_where=text("state = 'open'"),
+)
+
+# -- books -----------------------------------------------------------------------------------------------------------
+
+# What an event of the journal did to the money: legs that sum to zero, written once for each event.
+posting = Table(
+    "posting",
+    metadata,
+    Column("subject", String(96), primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("leg", Integer, primary_key=True, autoincrement=False),
+    Column("at", Double, nullable=False),
+    Column("account", String(64), nullable=False),
+    Column("payment_ref", String(200), nullable=False),
+    Column("kind", String(12), nullable=False),
+    Column("book", String(12), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("currency", String(3), nullable=False),
+    CheckConstraint("kind IN ('reserve', 'settle', 'release', 'reverse', 'external')", "kind_known"),
+    CheckConstraint("book IN ('payment', 'reserved', 'refunded')", "book_known"),
+)
+Index("ix_posting_payment", posting.c.account, posting.c.payment_ref)
+Index("ix_posting_at", posting.c.at, postgresql_using="brin")
+
+# How far a job that walks along a table has come.
+bookmark = Table(
+    "bookmark",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("place", Text, nullable=False),
 )

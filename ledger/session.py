@@ -206,9 +206,9 @@ class OverRows:
         self._columns, self._build = columns, build
         self._built = {sqlite: build(_table(columns, sqlite=sqlite)) for sqlite in (True, False)}
 
-    def run(self, connection: Connection, values: Sequence[Mapping[str, Any]]) -> Result[Any]:
-        """Execute it with these values."""
-        return connection.execute(self._built[connection.dialect.name == "sqlite"], packed(values))
+    def run(self, connection: Connection, values: Sequence[Mapping[str, Any]], **given: Any) -> Result[Any]:
+        """Execute it with these values, and what else its parameters are `given`."""
+        return connection.execute(self._built[connection.dialect.name == "sqlite"], {**packed(values), **given})
 
     def reading(self, parameter: str) -> Executable:
         """PostgreSQL: the statement over the rows in this parameter."""

@@ -20,6 +20,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, SecretStr, fiel
 from domain.errors import RefundError
 from domain.outcome import Outcome
 from domain.policy import Recovery
+from domain.reconcile import Listed
 
 
 class Exclusive(StrEnum):
@@ -35,6 +36,14 @@ class Stores(StrEnum):
     NOTHING = "nothing"
     REFUSALS = "refusals"
     EVERYTHING = "everything"
+
+
+class Lists(StrEnum):
+    """What the provider can list: nothing, all refunds of the account, or those of one payment."""
+
+    NOTHING = "nothing"
+    ACCOUNT = "account"
+    PAYMENT = "payment"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +74,7 @@ class Capabilities:
     acknowledges: int = 200
     payment_facts: bool = False
     order_lookup: bool = False
+    lists: Lists = Lists.NOTHING
     max_replays: int | None = None
     connect_timeout: float = 5.0
     read_timeout: float = 30.0
@@ -144,6 +154,15 @@ class PaymentFacts:
     problem_code: str | None = None
     final: bool = False
     credentials_refused: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Refunds that the provider lists. `following`: the cursor of the next page. `problem`: why this is no page."""
+
+    refunds: tuple[Listed, ...] = ()
+    following: str | None = None
+    problem: str | None = None
 
 
 class Health(StrEnum):
@@ -317,6 +336,9 @@ class Provider(Protocol):
 
         Nothing else of `order` may be relied on but `currency`, in which an amount without one counts.
         """
+
+    def list_refunds(self, payment_id: str | None, cursor: str | None) -> Generator[Ask, httpx.Response, Page]:
+        """One page of the refunds of a payment, or of the account, as `capabilities.lists` says."""
 
     def ping(self) -> Generator[Ask, httpx.Response, Health]:
         """Try the credentials with a harmless call."""

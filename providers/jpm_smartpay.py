@@ -26,6 +26,7 @@ from domain.errors import InvalidMoney
 from domain.money import exponent, to_major, to_minor
 from domain.outcome import Absent, Declined, Facts, NotSent, NotSentReason, Outcome, Pending, Succeeded, Unknown
 from domain.policy import Recovery
+from domain.reconcile import Listed, Verdict
 from providers import wire
 from providers.base import (
     AdapterSettings,
@@ -35,12 +36,14 @@ from providers.base import (
     Exclusive,
     Health,
     JobFault,
+    Lists,
     Move,
     Movement,
     Movements,
     Notification,
     NotificationRefused,
     NotificationUnreadable,
+    Page,
     PaymentFacts,
     Question,
     RefundOrder,
@@ -64,6 +67,7 @@ CAPABILITIES = Capabilities(
     omit_amount=True,
     payment_facts=True,
     movements=True,
+    lists=Lists.PAYMENT,
     connect_timeout=5.0,
     read_timeout=90.0,  # modification-apis: an answer may take up to 90 seconds
     poll_schedule=(5.0, 30.0, 120.0, 600.0, 3600.0),
@@ -265,6 +269,20 @@ class JpmSmartPay:
             handle=handle,
         )
 
+    def list_refunds(self, payment_id: str | None, cursor: str | None) -> Generator[Ask, httpx.Response, Page]:  # noqa: ARG002
+        """GET /payment/status/{transactionId}: the refunds and chargebacks among its modifications."""
+        order = RefundOrder(refund_id="", reference="", handle="", payment_id=payment_id)
+        answer = yield from self._call(self._transaction(order))
+        if isinstance(answer, NotSent):
+            return Page(problem=answer.detail)
+        body = wire.json_object(answer.content)
+        entries = _entries(body) if body is not None and answer.status_code == HTTPStatus.OK else None
+        if body is None or entries is None:
+            return Page(problem=f"HTTP {answer.status_code} without modifications")
+        listed = [entry for entry in entries if _data(entry).get("type") in ("REFUND", "CHARGEBACK")]
+
+        return Page(refunds=tuple(self._shown(entry, body, order) for entry in listed))
+
     def ping(self) -> Generator[Ask, httpx.Response, Health]:
         """Fetching a token tries the client; no harmless call tries an authentication key."""
         if self._settings.oauth is None:
@@ -382,6 +400,25 @@ class JpmSmartPay:
             case _:
                 alert = f"SmartPay answered a status we do not know: {word or 'none'}"
                 return Pending(facts=replace(facts, alert=alert))
+
+    def _shown(self, entry: Mapping[str, Any], body: Mapping[str, Any], order: RefundOrder) -> Listed:
+        """One modification; an entry with an error and no refusal says nothing of its outcome."""
+        facts, data = _facts(entry, order), _data(entry)
+        known = self._verdict(facts.status or "")
+        level, _ = _error(entry)
+
+        return Listed(
+            provider_refund_id=facts.provider_refund_id,
+            reconciliation_id=facts.reconciliation_id,
+            handle=wire.text(data.get("modificationId"), 64),
+            payment_id=order.payment_id,
+            amount=facts.amount,
+            currency=facts.currency,
+            verdict=None if known is None or (level and known != "failed") else Verdict(known),
+            status=facts.status,
+            chargeback=data.get("type") == "CHARGEBACK",
+            alert=_booking_alert(entry, body),
+        )
 
     def _verdict(self, word: str) -> str | None:
         known = self._statuses.get(word.upper())

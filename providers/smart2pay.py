@@ -34,6 +34,7 @@ from domain.outcome import (
     Unknown,
 )
 from domain.policy import Recovery
+from domain.reconcile import Listed, Verdict
 from providers import wire
 from providers.base import (
     AdapterSettings,
@@ -43,12 +44,14 @@ from providers.base import (
     Exclusive,
     Health,
     JobFault,
+    Lists,
     Move,
     Movement,
     Movements,
     Notification,
     NotificationRefused,
     NotificationUnreadable,
+    Page,
     PaymentFacts,
     Question,
     RefundOrder,
@@ -70,6 +73,7 @@ CAPABILITIES = Capabilities(
     payment_facts=True,
     movements=True,
     acknowledges=204,  # payment-notification: with any other answer it comes again
+    lists=Lists.PAYMENT,
     read_timeout=60.0,
     poll_schedule=(60.0, 300.0, 1800.0, 3600.0),
     poll_horizon=1_209_600.0,  # refunds API: the slowest methods take 10 business days
@@ -304,6 +308,21 @@ class Smart2Pay:
 
         return Movements(found=tuple(each for each in found if each is not None))
 
+    def list_refunds(self, payment_id: str | None, cursor: str | None) -> Generator[Ask, httpx.Response, Page]:  # noqa: ARG002
+        """GET /v1/payments/{id}/refunds: all of them in one answer."""
+        order = RefundOrder(refund_id="", reference="", handle="", payment_id=payment_id)
+        response = yield Ask(wire.get(self._url(order)))
+        body = wire.json_object(response.content)
+        refunds = body.get("Refunds") if body is not None else None
+        if response.status_code != HTTPStatus.OK or not isinstance(refunds, list):
+            return Page(problem=f"HTTP {response.status_code} without a list")
+        records = [self._read(refund, payment_id) for refund in refunds]
+        shown = [_shown(record, payment_id) for record in records if record is not None and record.number > 0]
+        if len(shown) != len(records):
+            return Page(problem="a refund in the list cannot be read")
+
+        return Page(refunds=tuple(shown))
+
     def ping(self) -> Generator[Ask, httpx.Response, Health]:
         """A payment that cannot be: wrong credentials get a 401 before it is looked for (status codes)."""
         response = yield Ask(wire.get(f"{self._base}/v1/payments/0"))
@@ -530,6 +549,21 @@ class Smart2Pay:
             return Unknown(reason="the list has our refund more than once", contradiction=True)
 
         return alive[0] if alive else Absent()
+
+
+def _shown(record: Record, payment_id: str | None) -> Listed:
+    facts = record.facts
+
+    return Listed(
+        provider_refund_id=facts.provider_refund_id,
+        reconciliation_id=facts.reconciliation_id,
+        handle=record.handle,
+        payment_id=payment_id,
+        amount=facts.amount,
+        currency=facts.currency,
+        verdict=None if record.verdict is None else Verdict(record.verdict),
+        status=facts.status,
+    )
 
 
 def _basic(user: str, password: SecretStr) -> str:

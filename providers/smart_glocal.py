@@ -35,6 +35,7 @@ from domain.outcome import (
     Unknown,
 )
 from domain.policy import Recovery
+from domain.reconcile import Listed, Verdict
 from providers import wire
 from providers.base import (
     AdapterSettings,
@@ -44,12 +45,14 @@ from providers.base import (
     Exclusive,
     Health,
     JobFault,
+    Lists,
     Move,
     Movement,
     Movements,
     Notification,
     NotificationRefused,
     NotificationUnreadable,
+    Page,
     PaymentFacts,
     Question,
     RefundOrder,
@@ -70,6 +73,7 @@ CAPABILITIES = Capabilities(
     omit_amount=True,
     payment_facts=True,
     movements=True,
+    lists=Lists.PAYMENT,
     poll_schedule=(5.0, 15.0, 60.0, 300.0),
     poll_horizon=259_200.0,
 )
@@ -246,6 +250,16 @@ class SmartGlocal:
 
         return Movements(found=tuple(self._movement(each, order.payment_id) for each in refunds))
 
+    def list_refunds(self, payment_id: str | None, cursor: str | None) -> Generator[Ask, httpx.Response, Page]:  # noqa: ARG002
+        """POST session/status: the refunds and chargebacks of every payment of the session."""
+        order = RefundOrder(refund_id="", reference="", handle="", payment_id=payment_id)
+        response = yield Ask(self._ask(payment_id))
+        refunds = self._refunds(response, order)
+        if not isinstance(refunds, tuple):
+            return Page(problem=f"HTTP {response.status_code}, and the session's refunds cannot be read")
+
+        return Page(refunds=tuple(self._shown(each, payment_id) for each in refunds))
+
     def ping(self) -> Generator[Ask, httpx.Response, Health]:
         """The status of a session that does not exist: the signature is checked before it is looked for."""
         response = yield Ask(self._ask(NO_SESSION))
@@ -380,6 +394,22 @@ class SmartGlocal:
     def _decimals(self, currency: str) -> int:
         """Whether yen count as 1 or as 100 is not clear (page objects), so an account may say."""
         return self._settings.currency_exponents.get(currency, exponent(currency))
+
+    def _shown(self, refund: _Refund, payment_id: str | None) -> Listed:
+        known = self._statuses.get(refund.status) if isinstance(refund.status, str) else None
+        alert = "Smart Glocal reports an error that is not final" if known == "unfinished" else None
+
+        return Listed(
+            provider_refund_id=refund.id,
+            handle=wire.text(refund.metadata),
+            payment_id=payment_id,
+            amount=refund.amount,
+            currency=refund.currency,
+            verdict=None if known in (None, "unfinished") else Verdict(known),
+            status=wire.text(refund.status),
+            chargeback=refund.chargeback,
+            alert=alert,
+        )
 
     def _find(self, refunds: Iterable[_Refund], order: RefundOrder, *, nothing: Outcome) -> Outcome:
         """Ours by our handle; else the only new one, if it is no chargeback and of equal amount."""

@@ -34,6 +34,7 @@ from domain.outcome import (
     Unknown,
 )
 from domain.policy import Recovery
+from domain.reconcile import Listed, Verdict
 from providers import wire
 from providers.base import (
     AdapterSettings,
@@ -43,12 +44,14 @@ from providers.base import (
     Exclusive,
     Health,
     JobFault,
+    Lists,
     Move,
     Movement,
     Movements,
     Notification,
     NotificationRefused,
     NotificationUnreadable,
+    Page,
     PaymentFacts,
     Question,
     RefundOrder,
@@ -72,6 +75,7 @@ CAPABILITIES = Capabilities(
     payment_facts=True,
     order_lookup=True,
     movements=True,
+    lists=Lists.ACCOUNT,
     currencies=frozenset({"JPY"}),
 )
 
@@ -257,6 +261,20 @@ class Smartpay:
 
         return Movements(found=(self._movement(body),))
 
+    def list_refunds(self, payment_id: str | None, cursor: str | None) -> Generator[Ask, httpx.Response, Page]:  # noqa: ARG002
+        """GET /refunds: all of the account, page by page (SDKs: no filter is known)."""
+        params = {"maxResults": str(PAGE_SIZE)} | ({"pageToken": cursor} if cursor else {})
+        response = yield Ask(self._get("/refunds", **params))
+        body = wire.json_object(response.content)
+        data = body.get("data") if body else None
+        if response.status_code != httpx.codes.OK or body is None or not isinstance(data, list):
+            return Page(problem=f"HTTP {response.status_code} without a list")
+        readable = _readable(data)
+        if len(readable) != len(data):
+            return Page(problem="the list holds something that is no refund")
+
+        return Page(refunds=tuple(map(self._shown, readable)), following=wire.text(body.get("nextPageToken")))
+
     def ping(self) -> Generator[Ask, httpx.Response, Health]:
         """A page of one refund needs the secret key and changes nothing."""
         response = yield Ask(self._get("/refunds", maxResults="1"))
@@ -382,6 +400,21 @@ class Smartpay:
             status=None if word is None else wire.text(word) or "(not a word)",
             amount=self._minor(refund.get("amount"), currency or order.currency),
             currency=currency,
+        )
+
+    def _shown(self, refund: Record) -> Listed:
+        word, created = refund.get("status"), wire.integer(refund.get("createdAt"))
+        known = self._statuses.get(word) if isinstance(word, str) else None
+
+        return Listed(
+            provider_refund_id=_id(refund),
+            handle=_handle_of(refund),
+            payment_id=_payment_of(refund),
+            amount=self._minor(refund.get("amount"), wire.text(refund.get("currency"), 8)),
+            currency=wire.currency(refund.get("currency")),
+            verdict=None if known is None else Verdict(known),
+            status=wire.text(word),
+            at=None if created is None else created / 1000,
         )
 
     def _expanded(self, listed: list[Any]) -> Generator[Ask, httpx.Response, _Found]:

@@ -47,6 +47,7 @@ from providers.base import (
     Notification,
     NotificationRefused,
     NotificationUnreadable,
+    Page,
     PaymentFacts,
     Question,
     RefundOrder,
@@ -234,6 +235,12 @@ class SmartRetry:
             return Movements()
 
         return Movements(found=(self._movement(body, transaction),))
+
+    def list_refunds(self, payment_id: str | None, cursor: str | None) -> Generator[Ask, httpx.Response, Page]:  # noqa: ARG002
+        """The API's path list has no list of refunds."""
+        yield from ()
+
+        return Page(problem="SmartRetry lists no refunds")
 
     def ping(self) -> Generator[Ask, httpx.Response, Health]:
         """`/health/` needs no key, so it tells reachability only."""

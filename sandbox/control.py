@@ -15,6 +15,7 @@ from sandbox.core import Entry, Json, Payment, Received, Refund, World
 from sandbox.edge import Provider
 from sandbox.faults import FieldError, parse_plan
 from sandbox.notify import How, Notifier, Target
+from sandbox.settlement import KINDS, settlement
 from sandbox.when import millis_z
 
 MOST_PAYMENTS = 1_000_000
@@ -158,6 +159,7 @@ class Control:
             ("POST", "/notification", self.make_notification),
             ("POST", "/notify", self.send_notification),
             ("GET", "/ledger", self.get_ledger),
+            ("GET", "/settlement", self.get_settlement),
             ("GET", "/requests", self.get_requests),
             ("POST", "/reset", self.reset),
         ]
@@ -339,6 +341,20 @@ class Control:
             if wanted.get("provider") in (None, entry.provider) and wanted.get("payment") in (None, entry.payment)
         ]
 
+    async def get_settlement(self, request: Request) -> Json:
+        """A settlement file of an account, with so many differences of each kind planted in it."""
+        wanted = dict(request.query_params)
+        account = wanted.pop("account", None)
+        if account not in ACCOUNTS:
+            raise FieldError("account", "must be " + ACCOUNT[1])
+        counts = {name: _count(name, value) for name, value in wanted.items()}
+        seed = counts.pop("seed", 0)
+        for name in counts:
+            if name not in KINDS:
+                raise FieldError(name, "unknown key")
+
+        return settlement(self.world, account_of({"provider": account})[1], seed, counts)
+
     async def get_requests(self, request: Request) -> list[Json]:
         """The last requests received, the oldest first."""
         provider = request.query_params.get("provider")
@@ -351,6 +367,13 @@ class Control:
         self.notifier.sent.clear()
 
         return {}
+
+
+def _count(name: str, value: str) -> int:
+    if not value.isascii() or not value.isdigit():
+        raise FieldError(name, "must be an integer of at least 0")
+
+    return int(value[:9])
 
 
 def account_of(asked: Json) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from celery.exceptions import Reject
 from sqlalchemy.exc import OperationalError
 
 from engine import door
+from engine import reconcile as comparing
 from engine import tick as rounds
 from engine.inbox import take_one
 from tasks.app import app
@@ -61,6 +62,18 @@ def deliver(endpoint: str) -> None:
 def notify(account: str) -> None:
     """Look at what an account's provider has told us."""
     runtime().turn("notify", account)
+
+
+@app.task(name="refunds.reconcile", max_retries=0)
+def reconcile(account: str) -> None:
+    """Go on with the reconciliation of an account."""
+    runtime().reconcile(account)
+
+
+@app.task(name="refunds.compare", max_retries=0)
+def compare() -> None:
+    """Start the reconciliations that are due, and go on with those that were left; each minute."""
+    comparing.start_due(runtime().engine)
 
 
 @app.task(name="refunds.tick", max_retries=0)

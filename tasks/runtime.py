@@ -6,21 +6,27 @@ import os
 import sys
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, TypeVar
 
+import structlog
 import uvloop
 
 from config.settings import Settings
 from engine import notifications
+from engine.account import Account
 from engine.bootstrap import Engine, bootstrap
 from engine.deliver import Deliveries
 from engine.fanout import LANE as DELIVER
 from engine.pump import Pump
+from engine.reconcile import Reconciler
 from engine.writer import GroupWriter
 from providers.transport import Transport
 from tasks.app import longest_call
 from tasks.bells import ring
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -51,6 +57,7 @@ class Runtime:
         self._transports: dict[str, Transport] = {}
         self._pumps: dict[tuple[str, str], Pump] = {}
         self._deliveries = Deliveries(self.engine)
+        self._comparing: dict[str, Future[None]] = {}
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="pump-loop", daemon=True)
         self._thread.start()
@@ -71,9 +78,17 @@ class Runtime:
             self.engine.bell.free(DELIVER, endpoint)
         self._loop.call_soon_threadsafe(self._deliveries.wake, endpoint)
 
+    def reconcile(self, account: str) -> None:
+        """Begin a slice of an account's reconciliation, unless one is going on here; the task does not wait for it."""
+        configured = self.engine.accounts.get(account)
+        if configured is not None and account not in self._comparing:
+            self._comparing[account] = asyncio.run_coroutine_threadsafe(self._compare(configured), self._loop)
+
     def close(self) -> None:
         """Claim nothing more, finish what is in flight, write it down, close."""
         patience = longest_call(list(self.engine.accounts.values()))
+        for comparing in list(self._comparing.values()):
+            comparing.cancel()
         self._run(self._stop(patience))
         self._writer.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -86,6 +101,24 @@ class Runtime:
             return await notifications.process(self.engine, known, self._transport(account), asyncio.to_thread)
 
         return await self._pump(lane, account).turn()
+
+    async def _compare(self, account: Account) -> None:
+        """One slice; where more is waiting, the bell rings again."""
+        more = False
+        try:
+            more = await Reconciler(account, self.engine, network=self._transport(account.name)).turn()
+        except Exception:
+            # Its bookmark stands: the next round goes on from there.
+            log.exception("recon.failed", account=account.name)
+        finally:
+            del self._comparing[account.name]
+        if more:
+            await asyncio.to_thread(self._ring_again, account.name)
+
+    def _ring_again(self, account: str) -> None:
+        if self.engine.bell is not None:
+            self.engine.bell.free("reconcile", account)
+        self.engine.ring("reconcile", account)
 
     def _pump(self, lane: str, account: str) -> Pump:
         found = self._pumps.get((lane, account))

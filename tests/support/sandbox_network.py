@@ -1,4 +1,4 @@
-"""The sandbox without a socket, for engines in one process."""
+"""The sandbox without a socket, and an engine whose every account talks to it."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,31 +8,35 @@ from typing import Any
 import httpx
 
 from domain.outcome import Unknown
+from domain.refund import Refund
+from domain.state import FINAL, State
 from providers.transport import Answer
 from sandbox.app import create_app
+from tests.support.one_process import START, Bench
 
 PROVIDERS = ("smartpay", "smartretry", "jpm_smartpay", "smart2pay", "smart2pay_card", "smart_glocal")
+CURRENCIES = {"smartpay": "JPY", "smartretry": "USD"}
 CUT = Unknown(reason="no answer: cut")
 
 
 class SandboxNetwork:
-    """`trouble` meets refund calls in turn: an answer in the sandbox's place, or a function of the sandbox's answer."""
+    """The sandbox in process. `trouble` meets refund calls in turn, before the provider or after it."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.app = create_app(clock=clock, seed=1)
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://127.0.0.1")
         self.trouble: list[Any] = []
         self.bodies: list[bytes] = []
-        self.asked: list[str] = []
+        self.asked: list[httpx.Request] = []
 
     async def send(self, request: httpx.Request) -> Answer:
-        moves = request.method == "POST" and "refund" in request.url.path
+        """As a network does."""
+        moves = request.method == "POST" and ("refund" in request.url.path)
         trouble = self.trouble.pop(0) if moves and self.trouble else None
-        self.bodies.extend([request.content] if moves else [])
-        self.asked.extend([] if moves else [request.url.path])
+        self.bodies.append(request.content) if moves else self.asked.append(request)
         if trouble is not None and not callable(trouble):
-            answered: Answer = trouble
-            return answered
+            found: Answer = trouble
+            return found
         try:
             answer = await self.client.send(
                 httpx.Request(request.method, request.url, headers=request.headers, content=request.content)
@@ -40,14 +44,15 @@ class SandboxNetwork:
         except httpx.TransportError:
             return CUT
         await answer.aread()
+        answered: Answer = trouble(answer) if trouble is not None else answer
 
-        return trouble(answer) if trouble is not None else answer
+        return answered
 
     async def close(self) -> None:
-        """Nothing was opened."""
+        """Nothing to close."""
 
     def control(self, method: str, path: str, body: Any = None) -> Any:
-        """The sandbox's own interface."""
+        """A request to the control interface."""
 
         async def call() -> Any:
             answer = await self.client.request(method, f"/_sandbox/{path}", json=body)
@@ -57,15 +62,54 @@ class SandboxNetwork:
         with ThreadPoolExecutor(1) as aside:
             return aside.submit(asyncio.run, call()).result()
 
-    def accounts(self) -> dict[str, dict[str, Any]]:
-        """Settings of every account."""
-        given = self.control("GET", "credentials")
 
-        return {
-            name: {"provider": provider_of(name), **{key: value for key, value in keys.items() if value is not None}}
-            for name, keys in given.items()
+class SandboxBench(Bench):
+    """An engine with the accounts of the sandbox."""
+
+    network: Any
+
+    def __init__(self, database_url: str, **options: dict[str, Any]) -> None:
+        network = SandboxNetwork(lambda: getattr(self, "now", START))
+        accounts = {
+            name: {
+                "provider": provider_of(name),
+                **{key: value for key, value in given.items() if value is not None},
+                **options.get(name, {}),
+            }
+            for name, given in network.control("GET", "credentials").items()
         }
+        super().__init__(database_url, **accounts)
+        self.network = network
+
+    def submitted(self, account: str, *, captured: int = 2100, **job: Any) -> Refund:
+        """A refund of 1000 over a fresh payment, handed in."""
+        currency = CURRENCIES.get(account, "EUR")
+        made = self.network.control("POST", "payments", {"provider": account, "amount": captured, "currency": currency})
+        [block] = made["payments"]
+        payment = {key: value for key, value in block.items() if value is not None}
+
+        return self.refund(account, **{"payment": payment, "amount": 1000, "currency": currency, **job})
+
+    def work(self, account: str, refund: Refund, rounds: int = 60) -> Refund:
+        """Turn every lane until the refund is final or in review."""
+        for _ in range(rounds):
+            stands = self.read(refund.id)
+            if stands.state in FINAL or stands.state is State.REVIEW:
+                return stands
+            self.now = max(self.now + 0.01, stands.due_at or 0.0)
+            for lane in ("send", "recover", "poll"):
+                self.turn(lane, account)
+
+        return self.read(refund.id)
+
+    def paid(self, account: str, **job: Any) -> Refund:
+        """A refund that has succeeded."""
+        done = self.work(account, self.submitted(account, **job))
+        assert done.state is State.SUCCEEDED, (done.state, done.note)
+
+        return done
 
 
-def provider_of(account: str) -> str:
-    return "smart2pay" if account.startswith("smart2pay") else account.removesuffix("_oauth")
+def provider_of(name: str) -> str:
+    """The provider of a sandbox account."""
+    return "smart2pay" if name.startswith("smart2pay") else name.removesuffix("_oauth")

@@ -10,16 +10,12 @@ import pytest
 from engine import notifications
 from ledger import notification
 from tests.support.door import door
-from tests.support.one_process import Bench
-from tests.support.sandbox_network import PROVIDERS, SandboxNetwork
+from tests.support.sandbox_network import PROVIDERS, SandboxBench
 
 
 @pytest.fixture
 def bench(database_url):
-    bench = None
-    network = SandboxNetwork(lambda: bench.now if bench else 1_800_000_000.0)
-    bench = Bench(database_url, **network.accounts())
-    bench.network = network
+    bench = SandboxBench(database_url)
     yield bench
     bench.close()
 

@@ -4,9 +4,8 @@ import httpx
 import pytest
 
 from domain.outcome import NotSent, NotSentReason
-from domain.state import FINAL, State
-from tests.support.one_process import Bench
-from tests.support.sandbox_network import CUT, PROVIDERS, SandboxNetwork
+from domain.state import State
+from tests.support.sandbox_network import CUT, PROVIDERS, SandboxBench
 
 REFUSED = NotSent(reason=NotSentReason.CONNECTION, detail="refused")
 THROTTLED = httpx.Response(429, headers={"retry-after": "1"})
@@ -18,34 +17,10 @@ def lost_after(_answer):
 
 
 @pytest.fixture
-def world(request, tmp_path):
-    bench = None
-    network = SandboxNetwork(lambda: bench.now if bench else 1_800_000_000.0)
-    bench = Bench(f"sqlite:///{tmp_path / 'ledger.db'}", **network.accounts())
-    bench.network = network
+def world(tmp_path):
+    bench = SandboxBench(f"sqlite:///{tmp_path / 'ledger.db'}")
     yield bench
     bench.close()
-
-
-def submitted(bench, provider):
-    currency = {"smartpay": "JPY", "smartretry": "USD"}.get(provider, "EUR")
-    made = bench.network.control("POST", "payments", {"provider": provider, "amount": 2100, "currency": currency})
-    [block] = made["payments"]
-    payment = {key: value for key, value in block.items() if value is not None}
-
-    return bench.refund(provider, payment=payment, amount=1000, currency=currency)
-
-
-def work(bench, account, refund, rounds=60):
-    for _ in range(rounds):
-        state = bench.read(refund.id)
-        if state.state in FINAL or state.state is State.REVIEW:
-            return state
-        bench.now = max(bench.now + 0.01, state.due_at or 0.0)
-        for lane in ("send", "recover", "poll"):
-            bench.turn(lane, account)
-
-    return bench.read(refund.id)
 
 
 AFTERWARDS = {
@@ -61,9 +36,9 @@ AFTERWARDS = {
 @pytest.mark.parametrize("afterwards", AFTERWARDS)
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_lost_answer_ends_succeeded_with_one_payment_whatever_comes_next(world, provider, afterwards):
-    refund = submitted(world, provider)
+    refund = world.submitted(provider)
     world.network.trouble = [lost_after, *AFTERWARDS[afterwards]]
-    done = work(world, provider, refund)
+    done = world.work(provider, refund)
     moved = world.network.control("GET", "ledger")
 
     assert done.state is State.SUCCEEDED, (done.cause, done.note)
@@ -73,9 +48,9 @@ def test_a_lost_answer_ends_succeeded_with_one_payment_whatever_comes_next(world
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_request_that_never_arrived_is_sent_again_and_paid_once(world, provider):
-    refund = submitted(world, provider)
+    refund = world.submitted(provider)
     world.network.trouble = [CUT]
-    done = work(world, provider, refund)
+    done = world.work(provider, refund)
 
     assert done.state is State.SUCCEEDED, (done.cause, done.note)
     assert len(world.network.control("GET", "ledger")) == 1
@@ -90,7 +65,7 @@ def test_a_refusal_that_our_own_first_payment_caused_does_not_fail_the_refund(wo
     payment = {key: value for key, value in made["payments"][0].items() if value is not None}
     refund = world.refund(provider, payment=payment, amount=2100, currency=currency)
     world.network.trouble = [lost_after]
-    done = work(world, provider, refund)
+    done = world.work(provider, refund)
 
     assert done.state is State.SUCCEEDED, (done.cause, done.note)
     assert [entry["amount"] for entry in world.network.control("GET", "ledger")] == [2100]
@@ -104,7 +79,7 @@ def test_everything_left_is_refunded_when_the_shop_gives_no_amount(world, provid
     names = ("id", "order_id", "method", "capture_id")
     payment = {name: block[name] for name in names if block.get(name) is not None}
     refund = world.refund(provider, payment=payment, amount=None, currency=currency)
-    done = work(world, provider, refund)
+    done = world.work(provider, refund)
 
     assert done.state is State.SUCCEEDED, (done.cause, done.note)
     assert done.amount == 2100

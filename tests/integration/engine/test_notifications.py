@@ -15,8 +15,7 @@ from engine.people import Actor, Role
 from ledger import external, journal, notification, queries, refunds
 from ledger.payments import standing
 from ledger.refunds import Change
-from tests.support.one_process import Bench
-from tests.support.sandbox_network import CUT, PROVIDERS, SandboxNetwork
+from tests.support.sandbox_network import CUT, PROVIDERS, SandboxBench
 
 DASHBOARD = PROVIDERS
 CHARGEBACKS = ("jpm_smartpay", "smart_glocal")
@@ -32,10 +31,7 @@ def lost_after(_answer):
 
 @pytest.fixture
 def world(database_url):
-    bench = None
-    network = SandboxNetwork(lambda: bench.now if bench else 1_800_000_000.0)
-    bench = Bench(database_url, **network.accounts())
-    bench.network = network
+    bench = SandboxBench(database_url)
     yield bench
     bench.close()
 
@@ -406,12 +402,8 @@ def test_a_sale_is_not_a_refund(world):
 
 
 def test_nothing_shows_who_sent_it_where_no_user_is_agreed(tmp_path):
-    network = SandboxNetwork(lambda: 1_800_000_000.0)
-    accounts = network.accounts()
-    for name in ("webhook_user", "webhook_password"):
-        accounts["jpm_smartpay"].pop(name)
-    bench = Bench(f"sqlite:///{tmp_path / 'ledger.db'}", jpm_smartpay=accounts["jpm_smartpay"])
-    bench.network = network
+    nobody = {"webhook_user": "", "webhook_password": ""}
+    bench = SandboxBench(f"sqlite:///{tmp_path / 'ledger.db'}", jpm_smartpay=nobody)
     refund = work(bench, "jpm_smartpay", submitted(bench, "jpm_smartpay"))
     _, body = told_of(bench, "jpm_smartpay", refund.provider_refund_id)
     receipt = notifications.receive(bench.engine, "jpm_smartpay", {}, body)
