@@ -68,11 +68,12 @@ clean: ## Remove the environment, caches and everything embedded servers left
 
 lock: setup ## Resolve the dependencies again and write requirements/*.txt
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(call compile,requirements/run.txt,)
-	@$(call compile,requirements/dev.txt,--extra dev)
+	@$(call compile,requirements/run.txt,pyproject.toml)
+	@$(call compile,requirements/dev.txt,pyproject.toml --extra dev)
+	@$(call compile,requirements/docs.txt,--group docs)
 
 define compile
 { echo "# Locked by 'make lock' from pyproject.toml; do not edit."; \
-  $(BIN)/uv pip compile pyproject.toml $(2) --quiet --upgrade --universal --python-version 3.11 \
+  $(BIN)/uv pip compile $(2) --quiet --upgrade --universal --python-version 3.11 \
     --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links; } > $(1).new && mv $(1).new $(1)
 endef
