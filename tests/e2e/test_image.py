@@ -67,12 +67,7 @@ class Image:
 
     def __init__(self, folder):
         self.folder = folder
-        self.mounts = {
-            "/opt": folder / "opt",
-            "/app": folder / "app",
-            "/build": folder / "build",
-            "/tmp": folder / "tmp",
-        }
+        self.mounts = {f"/{name}": folder / name for name in ("opt", "app", "build", "tmp")}
         for path in self.mounts.values():
             path.mkdir(parents=True)
         (folder / "tmp").chmod(0o1777)
@@ -94,7 +89,7 @@ class Image:
         script.append(f"exec {drop}sh -c {shlex.quote(command)}")
         return subprocess.run(
             ["unshare", "-m", "sh", "-c", "\n".join(script)],
-            env={"PATH": PATH, "HOME": "/tmp", **self.registry(), **(env or {})},
+            env={"PATH": PATH, "HOME": "/tmp", "LD_LIBRARY_PATH": "/usr/local/lib", **self.registry(), **(env or {})},
             capture_output=True,
             text=True,
             check=False,
@@ -154,7 +149,8 @@ def test_the_built_image_runs_as_nobody_on_a_read_only_root(image, environ):
     def refundry(arguments, **more):
         return image.run(f"refundry {arguments}", cwd="/tmp", env=environ | more, user=USER, read_only=True)
 
-    assert refundry("--help").returncode == 0
+    first = refundry("--help")
+    assert first.returncode == 0, first.stderr
     for command in ("worker", "beat", "db upgrade", "doctor", "sandbox", "workers alive"):
         assert refundry(f"{command} --help").returncode == 0, command
     keys = {"REFUNDRY_ENCRYPTION_KEYS": "A" * 43 + "=", "REFUNDRY_INDEX_KEY": "an index key of a test"}
