@@ -101,7 +101,7 @@ class Image:
         return {
             name: value
             for name, value in os.environ.items()
-            if re.match("PIP_|SSL_|REQUESTS_|https?_proxy", name, re.I)
+            if re.match("PIP_|SSL_|REQUESTS_|https?_proxy", name, re.IGNORECASE)
         }
 
 
