@@ -96,11 +96,11 @@ def _configuration() -> str:
         "# Configuration",
         CHECKED,
         (
-            "Settings stand in `refundry.toml` of the working directory, or where `REFUNDRY_CONFIG` points; "
-            'the environment wins over the file. A value may name an environment variable, `"${NAME}"`, or a file whose '
+            "Settings stand in `refundry.toml` of the working directory, or where `REFUNDRY_CONFIG` points; the "
+            'environment wins over the file. A value may name an environment variable, `"${NAME}"`, or a file whose '
             'content it is, `"file:PATH"`. Durations are seconds, or text such as `"30s"`, `"15m"`, `"24h"`, `"10d"`. '
-            "Lists and tables are written as JSON in the environment. A wrong or unknown setting stops the start with its "
-            "full name; a secret is never printed."
+            "Lists and tables are written as JSON in the environment. A wrong or unknown setting stops the start with "
+            "its full name; a secret is never printed."
         ),
     ]
     for name, field in Settings.model_fields.items():
@@ -248,8 +248,8 @@ def _providers() -> str:
         "# Providers",
         CHECKED,
         (
-            "What each provider documents, as the engine reads it (`CAPABILITIES` of its adapter). An account may set the "
-            "figures otherwise: see [configuration](configuration.md). A further provider is a package of its own: "
+            "What each provider documents, as the engine reads it (`CAPABILITIES` of its adapter). An account may set "
+            "the figures otherwise: see [configuration](configuration.md). A further provider is a package of its own: "
             "[adding a provider](../adding-a-provider.md)."
         ),
         "\n".join(lines),

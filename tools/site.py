@@ -1,4 +1,4 @@
-"""Look through the built site: `python -m tools.site FOLDER` fails where a link leads nowhere or a page loads from elsewhere."""
+"""Look through the built site, `python -m tools.site FOLDER`: links lead somewhere, nothing comes from elsewhere."""
 
 import sys
 from collections.abc import Iterator
