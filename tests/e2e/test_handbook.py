@@ -85,6 +85,7 @@ def test_the_page_reaches_a_running_system(root, postgres_server, tmp_path):
         "PGHOST": "127.0.0.1",
         "PGPORT": str(postgres_server.port),
         "PGUSER": "postgres",
+        "PS4": "+ $EPOCHSECONDS ",
     }
 
     def run(part):

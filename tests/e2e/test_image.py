@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import wait_until
+
 ROOT = Path(__file__).parents[2]
 INSTRUCTION = re.compile(r"^(?P<verb>[A-Z]+)\s+(?P<rest>.*)$", re.DOTALL)
 USER = 10001
@@ -72,7 +74,12 @@ class Image:
             path.mkdir(parents=True)
         (folder / "tmp").chmod(0o1777)
 
-    def run(self, command, *, cwd="/build", env=None, user=None, read_only=False):
+    def run(self, command, **options):
+        """What came of a command in the image."""
+        return subprocess.run(capture_output=True, text=True, check=False, **self.inside(command, **options))
+
+    def inside(self, command, *, cwd="/build", env=None, user=None, read_only=False):
+        """The arguments of `subprocess` that run it in the image."""
         script = ["set -e", *(f"mkdir -p {inside}" for inside in ("/app", "/build"))]
         if sys.base_prefix != "/usr":
             script.append(f"mount --bind {sys.base_prefix} /usr/local")  # where the base image has its Python
@@ -87,13 +94,16 @@ class Image:
             f"setpriv --reuid={user} --regid={user} --clear-groups --no-new-privs --bounding-set=-all " if user else ""
         )
         script.append(f"exec {drop}sh -c {shlex.quote(command)}")
-        return subprocess.run(
-            ["unshare", "-m", "sh", "-c", "\n".join(script)],
-            env={"PATH": PATH, "HOME": "/tmp", "LD_LIBRARY_PATH": "/usr/local/lib", **self.registry(), **(env or {})},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return {
+            "args": ["unshare", "-m", "sh", "-c", "\n".join(script)],
+            "env": {
+                "PATH": PATH,
+                "HOME": "/tmp",
+                "LD_LIBRARY_PATH": "/usr/local/lib",
+                **self.registry(),
+                **(env or {}),
+            },
+        }
 
     @staticmethod
     def registry():
@@ -157,6 +167,29 @@ def test_the_built_image_runs_as_nobody_on_a_read_only_root(image, environ):
     done = refundry("db upgrade", REFUNDRY_DATABASE_URL="sqlite:////tmp/ledger.db", **keys)
     assert done.returncode == 0, done.stderr
     assert "upgraded from nothing" in done.stdout
+
+
+def test_a_worker_of_the_image_lives_and_stops_in_order(image, environ, redis_server):
+    settings = {
+        "REFUNDRY_ENCRYPTION_KEYS": "A" * 43 + "=",
+        "REFUNDRY_INDEX_KEY": "an index key of a test",
+        "REFUNDRY_DATABASE_URL": "sqlite:////tmp/worker.db",
+        "REFUNDRY_REDIS_URL": redis_server.url,
+    }
+    how = {"cwd": "/tmp", "env": environ | settings, "user": USER, "read_only": True}
+    assert image.run("refundry db upgrade", **how).returncode == 0
+    log = image.folder / "worker.log"
+    with log.open("wb") as out:
+        worker = subprocess.Popen(stdout=out, stderr=out, **image.inside("exec refundry worker --processes 2", **how))
+    try:
+        wait_until(lambda: image.run("refundry workers alive", **how).returncode == 0, timeout=90, what="a heartbeat")
+        worker.terminate()
+
+        assert worker.wait(60) == 0, log.read_text()
+    finally:
+        worker.kill()
+        worker.wait()
+    assert image.run("refundry workers alive", **how).returncode == 2
 
 
 def test_nothing_but_tmp_can_be_written(image, environ):

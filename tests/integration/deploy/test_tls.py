@@ -1,13 +1,9 @@
 """Redis and PostgreSQL over TLS: the certificate is checked by everything that connects."""
 
-import contextlib
 import json
 import os
 import shutil
-import socket
-import ssl
 import subprocess
-import threading
 from pathlib import Path
 
 import psycopg
@@ -18,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 from ledger.session import Ledger
 from signals.client import connect
 from tests.support.certificates import make_certificates
+from tests.support.gate import Gate
 from tests.support.servers import PostgresServer
 from tests.support.stack import Stack
 
@@ -25,48 +22,6 @@ from tests.support.stack import Stack
 @pytest.fixture
 def certificates(tmp_path):
     return make_certificates(tmp_path / "certificates")
-
-
-class TlsFront:
-    """What stunnel does for a Redis that speaks no TLS itself, as the one in the wheel."""
-
-    def __init__(self, certificates, target):
-        self._target = target
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificates.certificate, certificates.key)
-        self._socket = context.wrap_socket(socket.create_server(("127.0.0.1", 0)), server_side=True)
-        self.port = self._socket.getsockname()[1]
-        self._open = True
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
-
-    def close(self):
-        self._open = False
-        self._socket.shutdown(socket.SHUT_RDWR)  # ends a waiting accept
-        self._thread.join()
-        self._socket.close()
-
-    def _accept(self):
-        while self._open:
-            with contextlib.suppress(OSError):  # a client that does not trust us leaves in the handshake
-                client, _ = self._socket.accept()
-                threading.Thread(target=self._join, args=(client,), daemon=True).start()
-
-    def _join(self, client):
-        with client, socket.create_connection(("127.0.0.1", self._target)) as server:
-            back = threading.Thread(target=_pump, args=(server, client), daemon=True)
-            back.start()
-            _pump(client, server)
-            back.join()
-
-
-def _pump(source, sink):
-    with contextlib.suppress(OSError):
-        while data := source.recv(65_536):
-            sink.sendall(data)
-    for end in (source, sink):
-        with contextlib.suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)
 
 
 class TlsRedis:
@@ -82,7 +37,8 @@ class TlsRedis:
 
 @pytest.fixture
 def front(certificates, redis_server):
-    front = TlsFront(certificates, redis_server.port)
+    # What stunnel does for a Redis that speaks no TLS itself, as the one in the wheel.
+    front = Gate("127.0.0.1", redis_server.port, tls=certificates)
     yield front
     front.close()
 
