@@ -1,17 +1,18 @@
 """The pages of `docs/reference/`, written from the code: `python -m tools.reference`."""
 
 import types
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from config.settings import AccountSettings, RateLimit, Settings
 from config.sources import PREFIX, SHORT_NAMES
+from config.values import parse_duration
 from providers.base import Capabilities
 from providers.registry import BUILT_IN, adapters
 from tools import licences
@@ -32,6 +33,43 @@ WORDS = {
     "events.max_age": "How long an entry stays in the stream `refundry:events`.",
     "intake.batch": "How many jobs of the stream are accepted in one commit of the ledger.",
     "logging.level": "The least important line that is written.",
+    "api.rate_limit": "Requests of one key.",
+    "api.jobs_per_hour": "Jobs of all keys of one name; none: no quota.",
+    "api.money_per_hour": "Money of all keys of one name, by currency, in minor units; none: no quota.",
+    "api.threads": "Requests worked on at once, in one process.",
+    "api.connections": "Connections open at once, in one process.",
+    "api.body_timeout": "How long a body may take to arrive.",
+    "api.batch_timeout": "How long a batch's body may take to arrive.",
+    "console.url": "The address that people type, where it is not a loopback one.",
+    "console.environment": "Shown on every page, so that nobody takes one for the other.",
+    "console.idle": "A session ends after so long without a click.",
+    "console.lifetime": "A session ends after so long in any case.",
+    "console.oidc": "Single sign-on: `issuer`, `client_id`, `client_secret`, `label`, claims, `roles`.",
+    "notifications.keep": "How long received notifications are kept.",
+    "notifications.wait": "How long one waits for the refund that it speaks of.",
+    "webhooks.allow_http": "Take plain `http` endpoints; for tests.",
+    "webhooks.allow_networks": "Private networks that endpoints may be in; none by default.",
+    "webhooks.retry_schedule": "The waits between deliveries of one message.",
+    "webhooks.timeout": "How long an endpoint may take to answer.",
+    "webhooks.disable_after": "An endpoint that has failed for so long is switched off.",
+    "webhooks.retention": "How long sent messages are kept.",
+    "reconcile.every": "How often open refunds are compared with the provider.",
+    "reconcile.lists_every": "How often the provider's lists are compared.",
+    "reconcile.watch": "How long a final refund is looked at again.",
+    "reconcile.late_after": "A refund missing from the provider's side for so long is a difference.",
+    "reconcile.books": "How often the books are added up.",
+    "settlement.columns": "Settlement files: our field's name to the file's column.",
+    "settlement.only": "Settlement files: take only rows with these values.",
+    "settlement.amounts": "Settlement files: whole currency units or minor ones.",
+    "settlement.decimal": "Settlement files: the decimal sign.",
+    "settlement.thousands": "Settlement files: the sign between thousands.",
+    "settlement.currency": "Settlement files: the currency, where no column tells it.",
+    "settlement.dates": "Settlement files: the form of dates.",
+    "settlement.verdicts": "Settlement files: what the file's status words mean.",
+    "settlement.delimiter": "Settlement files: what separates columns; found out where left out.",
+    "settlement.encoding": "Settlement files: the encoding.",
+    "settlement.sheet": "Settlement files: the sheet of a workbook.",
+    "settlement.days": "Settlement files: how many days a date may be off.",
     "provider": "One of the providers below, or one that an installed package brings.",
     "allow_http": "Take plain `http` to another machine; for tests.",
     "base_url": "Where the provider is asked.",
@@ -130,8 +168,10 @@ def _rows(model: type[BaseModel], prefix: str, skip: Collection[str] = ()) -> It
             continue
         if inner is not None and full not in WORDS:
             yield from _rows(inner, full)
-        else:
-            yield full, field, WORDS[full]
+            continue
+        if full not in WORDS:
+            raise LookupError(f"{full}: say what it is, in WORDS of tools/reference.py")
+        yield full, field, WORDS[full]
 
 
 def _model(field: FieldInfo) -> Any:
@@ -158,11 +198,15 @@ def _variable(full: str) -> str:
     return short.get((section, name), f"{PREFIX}{section}__{name.replace('.', '__')}".upper())
 
 
-_KINDS = {str: "text", int: "whole number", float: "duration", bool: "true or false", SecretStr: "secret"}
+_KINDS = {str: "text", int: "whole number", float: "number", bool: "true or false", SecretStr: "secret"}
 
 
 def _kind(field: FieldInfo) -> str:
-    return _named(field.annotation)
+    return "duration" if _is_duration(field.metadata) else _named(field.annotation)
+
+
+def _is_duration(marks: Iterable[Any]) -> bool:
+    return any(isinstance(mark, BeforeValidator) and mark.func is parse_duration for mark in marks)
 
 
 def _named(kind: Any) -> str:
@@ -176,7 +220,7 @@ def _named(kind: Any) -> str:
     if origin is dict:
         return "table"
     if hasattr(kind, "__metadata__"):
-        return _named(get_args(kind)[0])
+        return "duration" if _is_duration(kind.__metadata__) else _named(get_args(kind)[0])
     if kind is RateLimit:
         return "rate"
 
@@ -189,12 +233,18 @@ def _default(field: FieldInfo) -> str:
     value = field.get_default(call_default_factory=True, validated_data={})
     if value is None or value in ("", {}, ()) or value is PydanticUndefined or isinstance(value, SecretStr):
         return ""
-    if isinstance(value, float):
-        return f"`{_duration(value)}`"
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
 
-    return ", ".join(f"`{each}`" for each in (value if isinstance(value, tuple) else (value,)))
+    return ", ".join(f"`{_shown(each, field)}`" for each in (value if isinstance(value, tuple) else (value,)))
+
+
+def _shown(value: Any, field: FieldInfo) -> str:
+    """A default as a settings file writes it."""
+    if isinstance(value, float) and "duration" in _kind(field):
+        return _duration(value)
+    if isinstance(value, RateLimit):
+        return f"{value.count}/{_duration(value.period).removeprefix('1')}"
+
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 # -- providers -------------------------------------------------------------------------------------------------------
