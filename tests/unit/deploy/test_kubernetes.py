@@ -55,7 +55,7 @@ def test_the_schemas_refuse_what_they_do_not_know():
 def test_every_file_is_named_by_its_kustomization():
     for file in FOLDER.rglob("kustomization.yaml"):
         told = yaml.safe_load(file.read_text())
-        given = {name for each in told.get("configMapGenerator", ()) for name in each["files"]}
+        given = {file.partition("=")[2] for each in told.get("configMapGenerator", ()) for file in each["files"]}
         named = {name for name in told["resources"] if name.endswith(".yaml")} | given
 
         assert named == {path.name for path in file.parent.iterdir() if path.is_file()} - {file.name}
