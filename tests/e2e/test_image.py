@@ -22,7 +22,7 @@ USER = 10001
 PATH = "/usr/local/bin:/usr/bin:/bin"
 
 pytestmark = [
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200),  # it installs everything anew
     pytest.mark.skipif(
         os.geteuid() != 0
         or subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode != 0,

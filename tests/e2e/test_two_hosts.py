@@ -26,9 +26,12 @@ def _may_make_namespaces():
     )
 
 
-pytestmark = pytest.mark.skipif(
-    not _may_make_namespaces(), reason="needs root, iproute2 and the right to make network namespaces"
-)
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(
+        not _may_make_namespaces(), reason="needs root, iproute2 and the right to make network namespaces"
+    ),
+]
 
 
 def ip(*arguments):
