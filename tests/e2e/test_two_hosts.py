@@ -57,7 +57,7 @@ class Network:
 
     def remove(self):
         for host in self._hosts:
-            ip("netns", "del", host.namespace)
+            host.remove()
         ip("link", "del", self._switch)
 
 
@@ -79,6 +79,10 @@ class Host:
 
     def plug_in(self):
         ip("link", "set", self._cable, "up")
+
+    def remove(self):
+        ip("link", "del", self._cable)  # its connections would keep the namespace for a while
+        ip("netns", "del", self.namespace)
 
     def command(self, *command):
         inside = ["unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', self.name, *command]
