@@ -1,6 +1,9 @@
 # syntax=docker/dockerfile:1
 
-FROM python:3.13-slim AS build
+# Pin it for production: --build-arg BASE=python@sha256:… (docs/handbook/containers.md says how to find the digest).
+ARG BASE=python:3.13-slim-trixie
+
+FROM ${BASE} AS build
 WORKDIR /build
 RUN python -m venv /opt/refundry
 COPY requirements/run.txt requirements/run.txt
@@ -8,19 +11,21 @@ RUN /opt/refundry/bin/pip install --no-cache-dir --require-hashes --requirement 
 COPY . /app
 RUN printf '#!/opt/refundry/bin/python\nfrom cli.main import main\n\nmain()\n' > /opt/refundry/bin/refundry \
     && chmod 755 /opt/refundry/bin/refundry \
-    && /opt/refundry/bin/python -m compileall -q /app
+    && /opt/refundry/bin/python -m compileall -q /app \
+    && /opt/refundry/bin/pip uninstall --yes --quiet pip
 
-FROM python:3.13-slim
-RUN useradd --system --uid 10001 --user-group --home-dir /var/lib/refundry --create-home refundry
+FROM ${BASE}
+RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent refundry
 COPY --from=build /opt/refundry /opt/refundry
 COPY --from=build /app /app
 ENV PATH="/opt/refundry/bin:$PATH" \
     PYTHONPATH=/app \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
-USER refundry
-WORKDIR /var/lib/refundry
-# A worker finishes what is in flight: give it as long as its slowest provider may take, and 10 seconds.
+# By number, so that Kubernetes can tell that it is not root.
+USER 10001:10001
+WORKDIR /tmp
+# A worker then finishes what is in flight: give it as long as its slowest provider may take, and ten seconds.
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["refundry"]
 CMD ["--help"]

@@ -11,7 +11,7 @@ ARGS   ?=
 SEEDS  ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test check bench simulate mutants chaos pitfalls-next docs clean lock
+.PHONY: help setup up demo test check bench simulate mutants chaos pitfalls-next docs handbook reference audit clean lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,16 @@ check: setup ## Lint, formatting, types and the layers of the architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m tools.licences
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	@test ! -x $(BIN)/hadolint || $(BIN)/hadolint Dockerfile
+
+audit: setup ## Ask the advisory database about every locked dependency; needs the network
+	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit; }
+	@for lock in run dev docs; do \
+	  .venv-audit/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements/$$lock.txt || \
+	    { echo "make audit: requirements/$$lock.txt has known vulnerabilities, or no advisory service could be reached: see above" >&2; exit 1; }; \
+	done
 
 bench: setup ## Measure throughput, latency and cost per refund
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -59,20 +69,31 @@ pitfalls-next: setup ## Run the pitfalls that only the next Celery shows, in .ve
 	$(BIN)/python -c "import site; print(site.getsitepackages()[0])" > "$$(.venv-next/bin/python -c 'import site; print(site.getsitepackages()[0])')/project.pth"
 	.venv-next/bin/python -m pytest -p no:cacheprovider tests/pitfalls/next $(ARGS)
 
-docs: setup ## Hold the pages of docs/ against the code
-	$(BIN)/python -m pytest tests/unit/domain/test_state_page.py tests/unit/docs tests/unit/api/test_openapi.py $(ARGS)
+docs: setup ## Hold the pages of docs/ against the code and build the site into build/site
+	$(BIN)/python -m pytest tests/unit/docs tests/unit/domain/test_state_page.py tests/unit/api/test_openapi.py $(ARGS)
+	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements/docs.txt
+	.venv-docs/bin/zensical build --clean --strict
+	$(BIN)/python -m tools.site build/site
+
+handbook: setup ## Run every command of docs/handbook/bare-metal.md in a fresh root
+	$(BIN)/python -m pytest tests/e2e/test_handbook.py $(ARGS)
+
+reference: setup ## Write docs/reference/ from the code
+	$(BIN)/python -m tools.reference
 
 clean: ## Remove the environment, caches and everything embedded servers left
-	rm -rf $(VENV) .venv-bench .venv-next .refundry build dist *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) .venv-audit .venv-bench .venv-docs .venv-next .refundry build dist *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 lock: setup ## Resolve the dependencies again and write requirements/*.txt
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(call compile,requirements/run.txt,)
-	@$(call compile,requirements/dev.txt,--extra dev)
+	@$(call compile,requirements/run.txt,pyproject.toml)
+	@$(call compile,requirements/dev.txt,pyproject.toml --extra dev)
+	@$(call compile,requirements/docs.txt,--group docs)
 
 define compile
 { echo "# Locked by 'make lock' from pyproject.toml; do not edit."; \
-  $(BIN)/uv pip compile pyproject.toml $(2) --quiet --upgrade --universal --python-version 3.11 \
+  $(BIN)/uv pip compile $(2) --quiet --upgrade --universal --python-version 3.11 \
     --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links; } > $(1).new && mv $(1).new $(1)
 endef

@@ -1,15 +1,19 @@
 """`refundry workers` and `refundry queues`: who works, and what waits."""
 
+import socket
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Annotated, Any
 
 import redis
 import typer
+from sqlalchemy.exc import OperationalError
 
 from cli.command import command, group
 from cli.errors import Unusable
 from cli.output import Row
 from cli.session import Session
+from cli.times import duration
 from cli.words import ago
 from config.celery import QUEUES
 from domain.errors import Refused
@@ -18,6 +22,16 @@ from engine.people import Verb
 from engine.view import stamp
 from ledger import workers
 from signals.stream import EVENTS, GROUP, INTAKE, REJECTED
+
+SILENT = 2
+
+
+class Kind(StrEnum):
+    """Who leaves heartbeats."""
+
+    WORKER = "worker"
+    BEAT = "beat"
+
 
 app = group("The workers, by their heartbeats in the ledger.")
 queues_app = group("The Celery queues and Redis streams.")
@@ -51,6 +65,39 @@ def _view(each: Row, now: float) -> Row:
         "drain": bool(each["drain"]),
         "details": each["details"],
     }
+
+
+@command(app, "alive")
+def probe_worker(
+    session: Session,
+    *,
+    kind: Annotated[Kind, typer.Option(help="The worker of this host, or whoever is beat.")] = Kind.WORKER,
+    within: Annotated[str, typer.Option(help="The oldest heartbeat that counts as a sign of life.")] = "30s",
+) -> int | None:
+    """Tell whether this host's worker, or beat, makes progress: a probe for whoever would restart it.
+
+    Exit status 0: its heartbeat in the ledger is recent, or the ledger cannot be asked, which no restart would mend.
+    2: it is silent.
+    """
+    allowed = duration(within)
+    engine = session.bare_engine
+    try:
+        with engine.ledger.read() as connection:
+            found = [each["beat_at"] for each in workers.listed(connection) if each["kind"] == kind and _is_here(each)]
+    except OperationalError:
+        session.out.say("the ledger does not answer", alive=None)
+        return None
+    silent = engine.clock() - max(found) if found else None
+    alive = silent is not None and silent <= allowed
+    words = "no heartbeat" if silent is None else f"heard {ago(silent)} ago"
+    session.out.say(words, alive=alive, silent_seconds=silent)
+
+    return None if alive else SILENT
+
+
+def _is_here(each: Row) -> bool:
+    """A worker is named after its host; beat's heartbeat says that somebody's round was made."""
+    return each["kind"] == Kind.BEAT or str(each["name"]).rpartition(":")[0] == socket.gethostname()
 
 
 @command(app, "drain")

@@ -116,6 +116,11 @@ class PostgresServer:
         return self._folder / "data"
 
     @property
+    def programs(self) -> Path:
+        """The folder of `psql` and the others."""
+        return self._programs
+
+    @property
     def databases(self) -> "Databases":
         return Databases(self.port)
 

@@ -1,3 +1,5 @@
+import socket
+
 from ledger import workers
 
 
@@ -29,3 +31,34 @@ def test_queues_are_not_paused_but_accounts_are(home, refundry):
         told = refundry("queues", command)
         assert told.status == 1
         assert f"refundry accounts {command}" in told.err
+
+
+def test_a_probe_sees_a_recent_heartbeat_of_this_host(engine, refundry):
+    here = f"{socket.gethostname()}:7"
+    engine.ledger.run(lambda connection: workers.beat(connection, here, "worker", engine.clock() - 5, {}))
+
+    assert refundry("workers", "alive").status == 0
+    assert refundry("workers", "alive", "--within", "1s").status == 2
+
+
+def test_a_probe_takes_no_other_host_for_this_one(engine, refundry):
+    engine.ledger.run(lambda connection: workers.beat(connection, "elsewhere:7", "worker", engine.clock(), {}))
+
+    assert refundry("workers", "alive").status == 2
+    assert "no heartbeat" in refundry("workers", "alive").out
+
+
+def test_a_probe_of_beat_asks_for_anybody_s_round(engine, refundry):
+    assert refundry("workers", "alive", "--kind", "beat").status == 2
+    engine.ledger.run(lambda connection: workers.beat(connection, "beat", "beat", engine.clock(), {}))
+
+    assert refundry("workers", "alive", "--kind", "beat", "-o", "json").json()["alive"] is True
+
+
+def test_nobody_is_restarted_because_the_ledger_is_away(home, refundry, monkeypatch):
+    monkeypatch.setenv("REFUNDRY_DATABASE_URL", "postgresql+psycopg://nobody@127.0.0.1:1/refundry")
+
+    told = refundry("workers", "alive")
+
+    assert told.status == 0
+    assert "does not answer" in told.out

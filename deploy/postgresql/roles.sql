@@ -1,0 +1,58 @@
+-- Three roles for the ledger. Run by a superuser (or the database's owner with CREATEROLE) in the database itself, before
+-- the first `refundry db upgrade` and again after each one; it may be run any number of times.
+--
+--   refundry          owns the tables; for `refundry db upgrade` alone
+--   refundry_app      workers, beat, API, console and command line: rows, no tables
+--   refundry_auditor  reads everything, writes nothing
+--
+-- Passwords are set apart from this file:  \password refundry
+
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['refundry', 'refundry_app', 'refundry_auditor'] LOOP
+        IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = name) THEN
+            EXECUTE format('CREATE ROLE %I LOGIN', name);
+        END IF;
+    END LOOP;
+    EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database());
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO refundry, refundry_app, refundry_auditor', current_database());
+END
+$$;
+
+REVOKE ALL ON SCHEMA public FROM PUBLIC;
+GRANT USAGE, CREATE ON SCHEMA public TO refundry;
+GRANT USAGE ON SCHEMA public TO refundry_app, refundry_auditor;
+
+-- What a later migration makes is reachable at once.
+ALTER DEFAULT PRIVILEGES FOR ROLE refundry IN SCHEMA public GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO refundry_app;
+ALTER DEFAULT PRIVILEGES FOR ROLE refundry IN SCHEMA public GRANT USAGE ON SEQUENCES TO refundry_app;
+ALTER DEFAULT PRIVILEGES FOR ROLE refundry IN SCHEMA public GRANT SELECT ON TABLES TO refundry_auditor;
+
+GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO refundry_app;
+GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO refundry_app;
+GRANT SELECT ON ALL TABLES IN SCHEMA public TO refundry_auditor;
+
+-- The journal is append-only for everybody who works; books and people are never deleted.
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['event', 'anchor'] LOOP
+        IF to_regclass(name) IS NOT NULL THEN
+            EXECUTE format('REVOKE UPDATE, DELETE ON %I FROM refundry_app', name);
+        END IF;
+    END LOOP;
+    FOREACH name IN ARRAY ARRAY['payment', 'refund', 'attempt', 'approval', 'person', 'rejected'] LOOP
+        IF to_regclass(name) IS NOT NULL THEN
+            EXECUTE format('REVOKE DELETE ON %I FROM refundry_app', name);
+        END IF;
+    END LOOP;
+    IF to_regclass('alembic_version') IS NOT NULL THEN
+        REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM refundry_app;
+    END IF;
+END
+$$;
+
+ALTER ROLE refundry_auditor SET default_transaction_read_only = on;
