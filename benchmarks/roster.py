@@ -62,7 +62,7 @@ OTHERS = (
         environment="rq",
         module="plain_rq",
         start=lambda size: (
-            *("rq", "worker-pool", "refunds", "--num-workers", str(size)),
+            *("rq", "worker-pool", "refunds", "-c", "benchmarks.peers.plain_rq", "--num-workers", str(size)),
             *("--worker-class", "rq.worker.SimpleWorker", "--logging-level", "WARNING"),
         ),
         sizes=(8, 16, 32),

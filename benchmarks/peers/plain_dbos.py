@@ -4,16 +4,18 @@
 """
 
 import os
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
-from dbos import DBOS, DBOSClient, Queue
+from dbos import DBOS, DBOSClient
 
 from benchmarks.peers import work
 
 ADDRESS = os.environ["PEER_DATABASE"].replace("+psycopg", "")
 SYSTEM = f"{ADDRESS}_dbos"
-queue = Queue("refunds", worker_concurrency=int(os.environ.get("PEER_CONCURRENCY", "32")), polling_interval_sec=0.1)
+CONCURRENCY = int(os.environ.get("PEER_CONCURRENCY", "32"))
 
 
 @DBOS.step()
@@ -42,13 +44,22 @@ def refund(refund_id: str) -> None:
         record(refund_id, *send(refund_id, body))
 
 
+def hand_in() -> None:
+    """Make DBOS's own tables and the queue, and put the refunds named on the command line into it."""
+    subprocess.run([Path(sys.executable).with_name("dbos"), "migrate", "--sys-db-url", SYSTEM], check=True)
+    client = DBOSClient(system_database_url=SYSTEM)
+    client.register_queue("refunds", worker_concurrency=CONCURRENCY, polling_interval_sec=0.1)
+    for each in work.wanted():
+        client.enqueue({"workflow_name": "refund", "queue_name": "refunds"}, each)
+    client.destroy()
+
+
+def serve() -> None:
+    """Work until killed."""
+    DBOS(config={"name": "refunds", "system_database_url": SYSTEM, "log_level": "WARNING", "run_admin_server": False})
+    DBOS.launch()
+    threading.Event().wait()
+
+
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        client = DBOSClient(system_database_url=SYSTEM)
-        for each in work.wanted():
-            client.enqueue({"workflow_name": "refund", "queue_name": "refunds"}, each)
-        client.destroy()
-    else:
-        DBOS(config={"name": "refunds", "system_database_url": SYSTEM, "log_level": "WARNING", "run_admin_server": False})
-        DBOS.launch()
-        threading.Event().wait()
+    hand_in() if len(sys.argv) > 1 else serve()

@@ -1,6 +1,6 @@
 """An RQ job per refund, as a good team would run it: a pool of workers that do not fork for every job.
 
-    rq worker-pool refunds --num-workers 16 --worker-class rq.worker.SimpleWorker --logging-level WARNING
+    rq worker-pool refunds -c benchmarks.peers.plain_rq --num-workers 16 --worker-class rq.worker.SimpleWorker --logging-level WARNING
 """
 
 import os
@@ -10,6 +10,9 @@ from rq import Queue
 
 from benchmarks.peers import work
 
+#: What `-c` looks for.
+REDIS_URL = os.environ["PEER_BROKER"]
+
 
 def refund(refund_id: str) -> None:
     """Pay one refund."""
@@ -17,6 +20,6 @@ def refund(refund_id: str) -> None:
 
 
 if __name__ == "__main__":
-    queue = Queue("refunds", connection=Redis.from_url(os.environ["PEER_BROKER"]))
+    queue = Queue("refunds", connection=Redis.from_url(REDIS_URL))
     path = "benchmarks.peers.plain_rq.refund"
     queue.enqueue_many([Queue.prepare_data(path, (each,), result_ttl=0) for each in work.wanted()])
