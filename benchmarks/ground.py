@@ -1,6 +1,7 @@
 """What every measurement stands on: fresh servers, the provider's stand-in, workers as real processes, CPU clocks."""
 
 import contextlib
+import itertools
 import json
 import secrets
 import shutil
@@ -9,7 +10,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -135,6 +136,11 @@ class Ground:
         """So many of our own workers."""
         with contextlib.ExitStack() as stack:
             yield [stack.enter_context(self.refundry(installation)) for _ in range(count)]
+
+    def redis_bytes(self) -> int:
+        """What Redis has in memory."""
+        with self.redis.client() as client:
+            return int(client.info("memory")["used_memory"])
 
     def logged(self, installation: "Installation") -> dict[str, float]:
         """Write transactions and bytes of write-ahead log of the ledger's server so far."""
@@ -266,22 +272,27 @@ class Memory:
         self.total = max(self.total, total / MEGABYTE)
 
 
-def job(account: str, number: int) -> dict[str, Any]:
-    """One refund of a payment of its own, what was captured given."""
+def job(account: str, number: int, *, payment: str | None = None, captured: int = 2 * AMOUNT) -> dict[str, Any]:
+    """One refund, by default of a payment of its own, what was captured given."""
     return {
         "reference": f"{account}-{number}",
         "account": account,
-        "payment": {"id": f"payment_{account}_{number}", "amount": 2 * AMOUNT, "currency": CURRENCY},
+        "payment": {"id": payment or f"payment_{account}_{number}", "amount": captured, "currency": CURRENCY},
         "amount": AMOUNT,
         "currency": CURRENCY,
     }
 
 
-def fill(engine: Engine, account: str, jobs: int, *, batch: int = 500) -> None:
+def fill(engine: Engine, account: str, jobs: int) -> None:
     """Pause the account and have that many jobs accepted."""
     pause_by_itself(engine, account, reason="benchmark")
-    for first in range(0, jobs, batch):
-        wanted = [job(account, number) for number in range(first, min(first + batch, jobs))]
+    hand_in(engine, (job(account, number) for number in range(jobs)))
+
+
+def hand_in(engine: Engine, jobs: Iterable[dict[str, Any]], *, batch: int = 500) -> None:
+    """Have the jobs accepted."""
+    left = iter(jobs)
+    while wanted := list(itertools.islice(left, batch)):
         receipts = submit_many(engine, wanted, actor="benchmark", via="benchmark")
         assert all(receipt.refund is not None for receipt in receipts)
 

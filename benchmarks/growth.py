@@ -4,8 +4,8 @@
 
 The ledgers stand side by side in one PostgreSQL, and the rounds go from one to the next, so that all see the same
 machine. Their rows are made inside PostgreSQL with the real indexes, a thousand accounts apart from the measured one,
-all but a backlog of the same size final; attempts only where a measured statement reads them, which none does. Each
-statement is the product's own, in a transaction of its own that is committed.
+all but a backlog of the same size final; no attempts and events, for no measured statement reads them. Each statement is
+the product's own, in a transaction of its own that is committed.
 """
 
 import shutil
@@ -19,6 +19,7 @@ from sqlalchemy import Connection, text
 
 from benchmarks.ground import Ground, Installation, job, smartpay
 from benchmarks.measured import Row, short, spread
+from domain.job import canonical, parse
 from engine.bootstrap import Engine, bootstrap
 from engine.submit import submit, submit_many
 from ledger import queries, refunds
@@ -39,15 +40,15 @@ INSERT INTO refund (id, account, provider, reference, payment_ref, payment_id, o
   handle, job, content_hash, email_hash, due_at, chain, attempts, version, since, provider_refund_id, provider_status,
   created_at, updated_at, final_at)
 SELECT 'rf_' || lpad(to_hex(n), 26, '0'),
-  CASE WHEN n > :history THEN 'shop' ELSE 'account-' || n % 1000 END, 'smartpay', 'RMA-' || n,
-  'payment_' || n, 'payment_' || n, 'order_' || n,
+  CASE WHEN n > :history THEN 'shop' ELSE 'account-' || n % 1000 END, 'smartpay', 'shop-' || n,
+  'payment_shop_' || n, 'payment_shop_' || n, 'order_' || n,
   CASE WHEN n > :history + :backlog THEN 'pending' WHEN n > :history THEN 'queued'
        WHEN n % 100 = 0 THEN 'failed' ELSE 'succeeded' END,
   1000, 'JPY', true, 'a0000000-0000-4000-8000-' || lpad(to_hex(n), 12, '0'),
-  '{"reference":"RMA-' || n || '","account":"shop","payment":{"id":"payment_' || n || '","order_id":"order_' || n ||
-  '","amount": 2000,"currency":"JPY"},"amount": 1000,"currency":"JPY","reason":"requested_by_customer"}',
+  replace(:job, '@', n::text),
   md5(n::text) || md5('c' || n), md5('e' || n % 500000) || md5('m' || n % 500000),
-  CASE WHEN n > :history THEN 1.0 + n / 1e9 END, md5('h' || n) || md5('i' || n),
+  CASE WHEN n > :history + :backlog THEN :due + (n - :history - :backlog) * :spacing
+       WHEN n > :history THEN 1.0 + n / 1e9 END, md5('h' || n) || md5('i' || n),
   CASE WHEN n > :history + :backlog OR n <= :history THEN 1 ELSE 0 END, 3, 1700000000 + n * 3,
   CASE WHEN n > :history + :backlog OR n <= :history THEN 'refund_' || n END, 'succeeded',
   1700000000 + n * 3, 1700000000 + n * 3, CASE WHEN n <= :history THEN 1700000000 + n * 3 END
@@ -171,9 +172,9 @@ MEASURED: dict[str, Callable[[Engine, int], float]] = {
     "what is due, every lane": _look(lambda connection, _: refunds.due_lanes(connection, ["shop"], time.time())),
     "submit one": _submit,
     "submit 96": _submit_batch,
-    "find by any id": _look(lambda connection, n: queries.find(connection, f"RMA-{n}")),
+    "find by any id": _look(lambda connection, n: queries.find(connection, f"shop-{n}")),
     "search a payment": _look(
-        lambda connection, n: queries.page(connection, Filter(payment_id=f"payment_{n}"), limit=50)
+        lambda connection, n: queries.page(connection, Filter(payment_id=f"payment_shop_{n}"), limit=50)
     ),
     "newest page": _look(lambda connection, _: queries.page(connection, Filter(), limit=50)),
     "page of one account": _look(lambda connection, _: queries.page(connection, Filter(accounts=("shop",)), limit=50)),
@@ -193,13 +194,30 @@ def _room_for(rows: int) -> None:
 
 def _filled(ground: Ground, name: str, rows: int) -> Engine:
     installation = ground.installation({"shop": smartpay(f"{ground.provider}/v1")})
-    started = time.perf_counter()
-    with filling(ground, installation) as connection:
-        connection.execute(text(ROWS), {"rows": rows, "history": rows - 2 * BACKLOG, "backlog": BACKLOG})
-        connection.execute(text(PAYMENTS))
-    print(f"  {name} rows made in {time.perf_counter() - started:.0f} s", flush=True)
+    make_rows(ground, installation, name, history=rows - 2 * BACKLOG, queued=BACKLOG, pending=BACKLOG)
 
     return bootstrap(installation.load())
+
+
+def make_rows(
+    ground: Ground,
+    installation: Installation,
+    name: str,
+    *,
+    history: int = 0,
+    queued: int = 0,
+    pending: int = 0,
+    due: float = 1.0,
+    spacing: float = 1e-9,
+) -> None:
+    """Final refunds of others, then queued and pending ones of the shop; these are due one `spacing` after another."""
+    started = time.perf_counter()
+    template = canonical(parse(job("shop", 4242)).public()).decode().replace("4242", "@")
+    given = {"rows": history + queued + pending, "history": history, "backlog": queued, "due": due, "spacing": spacing}
+    with filling(ground, installation) as connection:
+        connection.execute(text(ROWS), {**given, "job": template})
+        connection.execute(text(PAYMENTS))
+    print(f"  {name} rows made in {time.perf_counter() - started:.0f} s", flush=True)
 
 
 @contextmanager
