@@ -121,7 +121,7 @@ def run(ground: Ground, peer: Peer, size: int, jobs: int) -> Figures:
     """Every refund waits in the queue before the workers start; the clock starts when the warm-up has been paid."""
     python = Path(python_of(peer.environment))
     warm_up = WARM_UPS * size * peer.processes
-    url = _refunds(ground, warm_up + jobs)
+    url = refunds_of(ground, warm_up + jobs)
     env = {
         "PEER_BROKER": ground.redis.url,
         "PEER_DATABASE": url,
@@ -147,7 +147,7 @@ def run(ground: Ground, peer: Peer, size: int, jobs: int) -> Figures:
     return {**figures, "memory": memory.total, "doubled": ground.ask("_count")["doubled"]}
 
 
-def _refunds(ground: Ground, count: int) -> str:
+def refunds_of(ground: Ground, count: int) -> str:
     """A database of that many refunds to be paid."""
     url = ground.postgres.databases.create()
     database = create_engine(url)

@@ -32,6 +32,14 @@ def database() -> Engine:
     return _database
 
 
+def forget() -> None:
+    """Close the connections: the next refund is in another database."""
+    global _database  # noqa: PLW0603 - one per process
+    if _database is not None:
+        _database.dispose()
+        _database = None
+
+
 @contextmanager
 def client() -> Iterator[httpx.Client]:
     """A client with a warm connection that nobody else is using: sharing one makes httpx search its pool."""
