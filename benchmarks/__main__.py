@@ -6,6 +6,7 @@ one, and again. A quick run keeps nothing.
 """
 
 import argparse
+import signal
 import sys
 from typing import Any
 
@@ -20,6 +21,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="every size small; nothing is kept")
     parser.add_argument("--only", action="append", choices=PARTS, metavar="NAME", help=f"of {', '.join(PARTS)}")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the part under way is ended, and its servers with it
     measured, failed = measure(given.only or chosen(full=given.full), quick=given.quick)
     if not given.quick and measured:
         report.make()

@@ -49,7 +49,9 @@ def holds(measure: Callable[[], list[float]], *, wanted: float = WANTED, tries: 
         ratios = measure()
         found = statistics.median(ratios)
         shown = ", ".join(short(each) for each in sorted(ratios))
-        print(f"try {number}: {short(found)} times a plain Celery task, at least {wanted:g} wanted ({shown})", flush=True)
+        print(
+            f"try {number}: {short(found)} times a plain Celery task, at least {wanted:g} wanted ({shown})", flush=True
+        )
         if found >= wanted:
             return True
 

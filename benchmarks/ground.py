@@ -142,7 +142,7 @@ class Ground:
         with self.redis.client() as client:
             return int(client.info("memory")["used_memory"])
 
-    def logged(self, installation: "Installation") -> dict[str, float]:
+    def logged(self) -> dict[str, float]:
         """Write transactions and bytes of write-ahead log of the ledger's server so far."""
         asked = "SELECT pg_current_xact_id()::text::bigint, pg_current_wal_lsn() - '0/0'"
         with self.postgres.databases.connect() as connection:
@@ -151,7 +151,9 @@ class Ground:
         return {"commits": float(found[0]), "wal_bytes": float(found[1])}
 
     @contextlib.contextmanager
-    def running(self, command: Sequence[str], *, env: Mapping[str, str], count: int = 1) -> Iterator[list[LocalProcess]]:
+    def running(
+        self, command: Sequence[str], *, env: Mapping[str, str], count: int = 1
+    ) -> Iterator[list[LocalProcess]]:
         """Some processes of the same command, until the end of the block."""
         env = {"PYTHONPATH": str(Path.cwd()), "PYTHONWARNINGS": "ignore", **env}
         processes = [LocalProcess("peer", command, self.folder, env=env) for _ in range(count)]

@@ -3,9 +3,9 @@
     python -m benchmarks --only growth
 
 The ledgers stand side by side in one PostgreSQL, and the rounds go from one to the next, so that all see the same
-machine. Their rows are made inside PostgreSQL with the real indexes, a thousand accounts apart from the measured one,
-all but a backlog of the same size final; no attempts and events, for no measured statement reads them. Each statement is
-the product's own, in a transaction of its own that is committed.
+machine. Their rows are made inside PostgreSQL with the real indexes, of a thousand accounts beside the measured one,
+all but a backlog of the same size final; no attempts and events, for no measured statement reads them. Each statement
+is the product's own, in a transaction of its own that is committed.
 """
 
 import shutil
@@ -36,9 +36,9 @@ BYTES_PER_ROW = 2_500
 
 # Every index is dropped while the rows are made and made again after: that takes a third of the time.
 ROWS = """
-INSERT INTO refund (id, account, provider, reference, payment_ref, payment_id, order_id, state, amount, currency, resolved,
-  handle, job, content_hash, email_hash, due_at, chain, attempts, version, since, provider_refund_id, provider_status,
-  created_at, updated_at, final_at)
+INSERT INTO refund (id, account, provider, reference, payment_ref, payment_id, order_id, state, amount, currency,
+  resolved, handle, job, content_hash, email_hash, due_at, chain, attempts, version, since, provider_refund_id,
+  provider_status, created_at, updated_at, final_at)
 SELECT 'rf_' || lpad(to_hex(n), 26, '0'),
   CASE WHEN n > :history THEN 'shop' ELSE 'account-' || n % 1000 END, 'smartpay', 'shop-' || n,
   'payment_shop_' || n, 'payment_shop_' || n, 'order_' || n,
@@ -246,7 +246,9 @@ def filling(ground: Ground, installation: Installation) -> Iterator[Connection]:
 def _durability(ground: Ground, on: str) -> None:
     with ground.postgres.databases.connect() as connection:
         connection.execute(f"ALTER SYSTEM SET fsync = {on}".encode())
-        connection.execute(b"ALTER SYSTEM SET max_wal_size = '16GB'" if on == "off" else b"ALTER SYSTEM RESET max_wal_size")
+        connection.execute(
+            b"ALTER SYSTEM SET max_wal_size = '16GB'" if on == "off" else b"ALTER SYSTEM RESET max_wal_size"
+        )
         connection.execute(b"SELECT pg_reload_conf()")
         if on == "on":
             connection.execute(b"CHECKPOINT")

@@ -7,9 +7,9 @@ The request's arrival is noted by the stand-in under the refund's handle, all ti
 `created_at` stands for its commit: it is taken before the transaction, so the figure never flatters. The end is the
 entry in the stream of events, which a shop reads: it is written after the answer has been committed.
 
-Idle: jobs one at a time, each after a pause, so that no pump is at work. Under load the arrivals are open-loop: each job
-has its own moment of a timetable that waits for nobody, and the time since that moment is shown as well, so that a slow
-way in cannot hide behind itself.
+Idle: jobs one at a time, each after a pause, so that no pump is at work. Under load the arrivals are open-loop: each
+job has its own moment of a timetable that waits for nobody, and the time since that moment is shown as well, so that a
+slow way in cannot hide behind itself.
 """
 
 import random

@@ -2,7 +2,8 @@
 
     python -m benchmarks --only limits
 
-HTTP: POSTs to the stand-in with as many under way as the pump has, by httpx and by aiohttp on uvloop, no database. The
+HTTP: POSTs to the stand-in on uvloop, no database; by aiohttp with as many under way as the pump has, by httpx with
+fewer, for its shared pool costs each request the more, the more are under way: beyond these it becomes slower. The
 database: the two transactions of each peer's refund by sixteen threads, no queue and no request. Commits: one row each.
 Celery's own no-op rate is part of `throughput`.
 """
@@ -28,6 +29,7 @@ from benchmarks.roster import refunds_of
 from benchmarks.throughput import CONCURRENCY
 
 THREADS = 16
+UNDER_WAY = {"httpx": 50, "aiohttp": CONCURRENCY}
 BODY = {"payment": "payment_1", "amount": 1000, "currency": "JPY"}
 
 Post = Callable[[dict[str, str]], Awaitable[Any]]
@@ -63,14 +65,14 @@ def measure(*, quick: bool) -> list[Row]:
 
 @asynccontextmanager
 async def _httpx(url: str) -> Any:
-    limits = httpx.Limits(max_connections=CONCURRENCY, max_keepalive_connections=CONCURRENCY)
+    limits = httpx.Limits(max_connections=UNDER_WAY["httpx"], max_keepalive_connections=UNDER_WAY["httpx"])
     async with httpx.AsyncClient(limits=limits, timeout=60) as client:
         yield lambda headers: client.post(url, json=BODY, headers=headers)
 
 
 @asynccontextmanager
 async def _aiohttp(url: str) -> Any:
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONCURRENCY)) as session:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=UNDER_WAY["aiohttp"])) as session:
 
         async def post(headers: dict[str, str]) -> None:
             async with session.post(url, json=BODY, headers=headers) as answer:
@@ -79,14 +81,15 @@ async def _aiohttp(url: str) -> Any:
         yield post
 
 
-def _http(opened: Opened, requests: int) -> Callable[[Ground, int], tuple[float, float]]:
+def _http(opened: Opened, requests: int, under_way: int) -> Callable[[Ground, int], tuple[float, float]]:
     def limit(ground: Ground, factor: int) -> tuple[float, float]:
-        return _timed(requests * factor, lambda count: uvloop.run(_post_all(opened, f"{ground.provider}/v1/refunds", count)))
+        url = f"{ground.provider}/v1/refunds"
+        return _timed(requests * factor, lambda count: uvloop.run(_post_all(opened, url, count, under_way)))
 
     return limit
 
 
-async def _post_all(opened: Opened, url: str, count: int) -> None:
+async def _post_all(opened: Opened, url: str, count: int, under_way: int) -> None:
     async with opened(url) as post:
         numbers = iter(range(count))
 
@@ -94,7 +97,7 @@ async def _post_all(opened: Opened, url: str, count: int) -> None:
             for number in numbers:
                 await post({"Idempotency-Key": str(number)})
 
-        await asyncio.gather(*(one_after_another() for _ in range(CONCURRENCY)))
+        await asyncio.gather(*(one_after_another() for _ in range(under_way)))
 
 
 # -- the database --------------------------------------------------------------------------------------------------
@@ -154,8 +157,8 @@ def _timed(count: int, act: Callable[[int], object], *others: int) -> tuple[floa
 
 
 LIMITS: dict[str, Callable[[Ground, int], tuple[float, float]]] = {
-    "httpx": _http(_httpx, 1000),
-    "aiohttp": _http(_aiohttp, 3000),
+    "httpx": _http(_httpx, 1000, UNDER_WAY["httpx"]),
+    "aiohttp": _http(_aiohttp, 3000, UNDER_WAY["aiohttp"]),
     "the peers' database work": _database,
     "commits over 1 connection": _commits(1),
     "commits over 16 connections": _commits(16),

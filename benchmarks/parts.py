@@ -15,6 +15,8 @@ from benchmarks import growth, hanging, intake, latency, limits, million, scaleo
 from benchmarks.machine import machine
 from benchmarks.measured import Row
 
+#: Seconds for a part's process to end.
+PATIENCE = 20.0
 Measure = Callable[..., list[Row]]
 
 
@@ -82,6 +84,7 @@ def _alone(part: Part, *, quick: bool) -> list[Row]:
         if not receiver.poll(part.minutes * 60):
             raise Failed(f"not done after {part.minutes:g} minutes")
         answer = receiver.recv()
+        process.join(PATIENCE)
     except EOFError:
         raise Failed("its process ended without an answer") from None
     finally:
@@ -93,14 +96,13 @@ def _alone(part: Part, *, quick: bool) -> list[Row]:
 
 
 def _end(process: Any) -> None:
-    """Let it clean up behind itself: its servers end with it, their files would not."""
-    process.join(10)
+    """Let it clean up behind itself: its servers would end with it, their files would stay."""
     if process.is_alive():
         process.terminate()
-        process.join(20)
+        process.join(PATIENCE)
     if process.is_alive():
         process.kill()
-        process.join()
+    process.join()
 
 
 def _measured(measure: Measure, quick: bool, sender: "Connection[Any, Any]") -> None:  # noqa: FBT001

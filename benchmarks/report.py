@@ -1,6 +1,6 @@
 """The table on the terminal; the pages and charts in the documentation, made of docs/performance.json and nothing else.
 
-    python -m benchmarks.report     makes them again without measuring
+python -m benchmarks.report     makes them again without measuring
 """
 
 import json
@@ -21,9 +21,9 @@ PAGE = Path("docs/performance.md")
 SCALING = Path("docs/scaling.md")
 CHARTS = Path("docs/charts")
 OPENING = (
-    "Made of `performance.json`, which `make bench` and `make bench-full` write; do not edit. Each figure is the median "
-    "of some rounds, with the lowest and the highest behind it. The rounds of all sides alternate on one machine, so "
-    "ratios count more than absolute figures. `make bench ARGS='--only NAME'` measures one part again."
+    "Made of `performance.json`, which `make bench` and `make bench-full` write; do not edit. Each figure is the "
+    "median of some rounds, with the lowest and the highest behind it. The rounds of all sides alternate on one "
+    "machine, so ratios count more than absolute figures. `make bench ARGS='--only NAME'` measures one part again."
 )
 CONDITIONS = (
     "PostgreSQL with `fsync` and `synchronous_commit` on, Redis with its append-only file, a provider that answers "

@@ -2,10 +2,10 @@
 
     python -m benchmarks --only scaleout
 
-A worker is four processes. All of them, PostgreSQL, Redis and the provider's stand-in share the machine's cores, so more
-workers cannot be faster here than one that fills them: what is measured is that more workers do not get in each other's
-way, and what a refund costs each part when they share the ledger. The relay that tells the changes of state is one at a
-time for all workers; it is measured alone, with its backlog made inside PostgreSQL.
+A worker is four processes. All of them, PostgreSQL, Redis and the provider's stand-in share the machine's cores, so
+more workers cannot be faster here than one that fills them: what is measured is that more workers do not get in each
+other's way, and what a refund costs each part when they share the ledger. The relay that tells the changes of state is
+one at a time for all workers; it is measured alone, with its backlog made inside PostgreSQL.
 """
 
 import time
@@ -14,12 +14,12 @@ from sqlalchemy import text
 
 from benchmarks.ground import Ground, smartpay
 from benchmarks.measured import Row, short, spread
+from benchmarks.scaling import WORKERS
 from benchmarks.throughput import Figures, described, refundry
 from engine.bootstrap import bootstrap
 from engine.relay import relay
 from signals.client import connect
 
-WORKERS = (1, 2, 4)
 SHARES = {"worker": "ms", "postgres": "ms", "redis": "ms", "stand_in": "ms"}
 
 

@@ -16,6 +16,8 @@ TEMPLATE = Path(__file__).with_name("scaling.md")
 MACHINES = (1, 2, 5, 10, 20, 50, 100)
 CORES = 2
 PROCESSES = 4
+#: Workers that were measured on one machine.
+WORKERS = (1, 2, 4)
 WINDOW = 200
 LATENCY = 0.05
 #: Of a part's capacity, how much is planned with: beyond, every hiccup becomes a queue.
@@ -149,7 +151,7 @@ def rendered(kept: Mapping[str, Any]) -> str:
         curve=_curve(plant),
         measured=_workers(here),
         model_here=f"{cores / shared:,.0f}",
-        measured_here=f"{max(here[f'{count} workers: refunds per second'] for count in (1, 2, 4)):,.0f}",
+        measured_here=f"{max(here[f'{count} workers: refunds per second'] for count in WORKERS):,.0f}",
         first=first.name,
         ceiling=f"{ceiling:,.0f}",
         per_day=f"{ceiling * 86_400 / 1e6:,.0f}",
@@ -168,14 +170,14 @@ def rendered(kept: Mapping[str, Any]) -> str:
 
 
 def _stations(plant: Plant) -> str:
-    lines = ["| part | of each refund | at once | saturates at | planned with |", "|---|---|---|---|---|"]
-    for station in replace(plant, machines=1).stations():
-        lines.append(
-            f"| {station.name} | {1000 * station.seconds:.3f} ms | {station.servers} | {station.capacity:,.0f}/s "
-            f"| {USABLE * station.capacity:,.0f}/s |"
-        )
+    head = ["| part | of each refund | at once | saturates at | planned with |", "|---|---|---|---|---|"]
+    lines = [
+        f"| {station.name} | {1000 * station.seconds:.3f} ms | {station.servers} | {station.capacity:,.0f}/s "
+        f"| {USABLE * station.capacity:,.0f}/s |"
+        for station in plant.stations()
+    ]
 
-    return "\n".join(lines)
+    return "\n".join(head + lines)
 
 
 def _curve(plant: Plant) -> str:
@@ -188,13 +190,12 @@ def _curve(plant: Plant) -> str:
 
 
 def _workers(here: Mapping[str, float]) -> str:
-    lines = ["| workers on one machine | refunds per second | CPU of worker for each | commits for each |"]
-    lines.append("|---|---|---|---|")
-    for count in (1, 2, 4):
-        lines.append(
-            f"| {count} | {here[f'{count} workers: refunds per second']:,.0f} "
-            f"| {here[f'{count} workers: CPU of worker for each']:.3f} ms "
-            f"| {here[f'{count} workers: commits for each']:.3f} |"
-        )
+    head = ["| workers on one machine | refunds per second | CPU of worker for each | commits for each |"]
+    lines = [
+        f"| {count} | {here[f'{count} workers: refunds per second']:,.0f} "
+        f"| {here[f'{count} workers: CPU of worker for each']:.3f} ms "
+        f"| {here[f'{count} workers: commits for each']:.3f} |"
+        for count in WORKERS
+    ]
 
-    return "\n".join(lines)
+    return "\n".join([*head, "|---|---|---|---|", *lines])

@@ -4,8 +4,8 @@
 
 `POST /v1/refunds` is a Smartpay-like refund, final in its answer. `POST /hang/v1/refunds` never answers, and
 `POST /throttle/v1/refunds` has always had too many requests. `GET /v1/refunds/{id}` is pending for ever.
-`GET /_count` tells how many refunds were paid; `GET /_arrivals` when each `Idempotency-Key` came, and `GET /_asked` when
-each refund was first asked about (epoch seconds).
+`GET /_count` tells how many refunds were paid; `GET /_arrivals` when each `Idempotency-Key` came, and `GET /_asked`
+when each refund was first asked about (epoch seconds).
 """
 
 import argparse

@@ -37,7 +37,7 @@ Side = Callable[[Ground], Figures]
 
 def measure(*, quick: bool) -> list[Row]:
     """Both rows, against Celery."""
-    ours, theirs, nothing, rounds = (4000, 200, 1500, 1) if quick else (8000, 1000, 3000, 3)
+    ours, theirs, nothing, rounds = (4000, 400, 1500, 1) if quick else (8000, 1000, 3000, 3)
     sides: dict[str, Side] = {"refundry": lambda ground: refundry(ground, ours)}
     sides |= against(POOLS, theirs, probe=0 if quick else 300)
     for pool, size in NO_OPS:
@@ -48,7 +48,7 @@ def measure(*, quick: bool) -> list[Row]:
 
 def measure_peers(*, quick: bool) -> list[Row]:
     """The other task queues."""
-    ours, theirs, rounds = (4000, 200, 1) if quick else (8000, 800, 3)
+    ours, theirs, rounds = (4000, 400, 1) if quick else (8000, 800, 3)
     sides: dict[str, Side] = {"refundry": lambda ground: refundry(ground, ours)}
     sides |= against(OTHERS, theirs, probe=0 if quick else 300)
 
@@ -195,7 +195,7 @@ def refundry(ground: Ground, jobs: int, *, workers: int = 1) -> Figures:
     fill(engine, "shop", jobs)
     with ground.refundries(installation, workers) as processes:
         wait_until(lambda: told(engine), what="an empty outbox")
-        logged = ground.logged(installation)
+        logged = ground.logged()
         clock = ground.clock(*processes)
         with Memory(*processes) as memory:
             release(engine, "shop")
@@ -204,7 +204,7 @@ def refundry(ground: Ground, jobs: int, *, workers: int = 1) -> Figures:
             wall = clock.read()["wall"]
         wait_until(lambda: told(engine), what="an empty outbox")
         figures = rated({**clock.read(), "wall": wall}, jobs)
-        logged = {name: (value - logged[name]) / jobs for name, value in ground.logged(installation).items()}
+        logged = {name: (value - logged[name]) / jobs for name, value in ground.logged().items()}
         assert ground.ask("_count")["doubled"] == 0
     engine.close()
 

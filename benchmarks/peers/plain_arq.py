@@ -1,6 +1,6 @@
 """An arq job per refund, as a good team would write it: one process for each core, a loop with many jobs in it.
 
-    arq benchmarks.peers.plain_arq.WorkerSettings
+arq benchmarks.peers.plain_arq.WorkerSettings
 """
 
 import asyncio

@@ -1,6 +1,7 @@
 """A plain Celery task per refund, as a good team would write it; the pool is the command line's choice.
 
-Late acknowledgement, prefetch of one, no result backend. A second task that does nothing shows what Celery itself costs.
+Late acknowledgement, prefetch of one, no result backend. A second task that does nothing shows what Celery itself
+costs.
 
     celery -A benchmarks.peers.plain_celery worker --pool=prefork -c 32
     celery -A benchmarks.peers.plain_celery worker --pool=threads -c 64

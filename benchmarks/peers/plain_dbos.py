@@ -1,6 +1,6 @@
 """A DBOS workflow per refund, as a good team would write it: each step is recorded, the queue is in PostgreSQL.
 
-    python -m benchmarks.peers.plain_dbos
+python -m benchmarks.peers.plain_dbos
 """
 
 import os

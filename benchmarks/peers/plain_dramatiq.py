@@ -1,6 +1,6 @@
 """A Dramatiq actor per refund, as a good team would write it: one process for each core, threads in it.
 
-    dramatiq benchmarks.peers.plain_dramatiq --processes 2 --threads 32
+dramatiq benchmarks.peers.plain_dramatiq --processes 2 --threads 32
 """
 
 import os

@@ -1,8 +1,9 @@
 """A Huey task per refund, as a good team would write it: threads, no stored results.
 
-    huey_consumer benchmarks.peers.plain_huey.huey -k thread -w 64 -q
+huey_consumer benchmarks.peers.plain_huey.huey -k thread -w 64 -q
 """
 
+import importlib
 import os
 
 from huey import RedisHuey
@@ -19,8 +20,7 @@ def refund(refund_id: str) -> None:
 
 
 if __name__ == "__main__":
-    # Run as a module this file is called __main__, and a task is named after its file.
-    from benchmarks.peers import plain_huey
-
+    # Run as a module this file is called __main__; a task is named after the file that the worker imports.
+    task = importlib.import_module("benchmarks.peers.plain_huey").refund
     for each in work.wanted():
-        plain_huey.refund(each)
+        task(each)

@@ -1,6 +1,6 @@
-"""A Procrastinate task per refund, as a good team would write it: the queue is in PostgreSQL, one process for each core.
+"""A Procrastinate task per refund, as a good team would write it: a queue in PostgreSQL, one process for each core.
 
-    procrastinate --app benchmarks.peers.plain_procrastinate.app worker --concurrency 50
+procrastinate --app benchmarks.peers.plain_procrastinate.app worker --concurrency 50
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """An RQ job per refund, as a good team would run it: a pool of workers that do not fork for every job.
 
-    rq worker-pool refunds -c benchmarks.peers.plain_rq --num-workers 16 --worker-class rq.worker.SimpleWorker --logging-level WARNING
+rq worker-pool refunds -c benchmarks.peers.plain_rq --num-workers 16 --worker-class rq.worker.SimpleWorker
 """
 
 import os

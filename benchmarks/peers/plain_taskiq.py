@@ -1,6 +1,6 @@
 """A taskiq task per refund, as a good team would write it: one process for each core, a loop with many tasks in it.
 
-    taskiq worker benchmarks.peers.plain_taskiq:broker --workers 2 --max-async-tasks 100 --log-level WARNING
+taskiq worker benchmarks.peers.plain_taskiq:broker --workers 2 --max-async-tasks 100 --log-level WARNING
 """
 
 import asyncio

@@ -1,0 +1,41 @@
+import pytest
+
+from benchmarks.check import holds, paired
+
+
+def measuring(*tries):
+    left = list(tries)
+    return lambda: left.pop(0)
+
+
+def test_the_median_of_the_bursts_decides():
+    assert holds(measuring([2.0, 7.1, 30.0]), wanted=7, tries=1)
+    assert not holds(measuring([2.0, 6.9, 30.0]), wanted=7, tries=1)
+
+
+def test_a_pump_that_has_become_slower_fails_the_check():
+    assert not holds(measuring([5.0, 5.1, 5.2], [5.0, 5.1, 5.2]))
+
+
+def test_one_miss_is_measured_again():
+    assert holds(measuring([5.0], [7.5]), wanted=7)
+
+
+def test_after_a_pass_nothing_is_measured_again():
+    assert holds(measuring([7.0]), wanted=7)
+
+
+def test_the_ratio_is_taken_burst_by_burst_and_who_begins_alternates():
+    begun = []
+
+    def side(name, rates):
+        def burst():
+            begun.append(name)
+            return rates.pop(0)
+
+        return lambda: burst
+
+    ratios = paired([side("ours", [80.0, 40.0]), side("theirs", [10.0, 5.0])], 2)
+
+    assert ratios == pytest.approx([8.0, 8.0])
+    assert begun == ["ours", "theirs", "theirs", "ours"]
