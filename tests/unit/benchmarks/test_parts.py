@@ -29,10 +29,12 @@ def test_a_part_is_measured_in_a_process_of_its_own(monkeypatch):
     assert measured["title"] == "Works"
 
 
-@pytest.mark.parametrize(("measure", "why"), [(breaks, "no room on the disk"), (hangs, "not done after")])
-def test_a_part_that_breaks_or_hangs_has_failed(monkeypatch, measure, why):
+@pytest.mark.parametrize(
+    ("measure", "minutes", "why"), [(breaks, 1, "no room on the disk"), (hangs, 0.001, "not done after")]
+)
+def test_a_part_that_breaks_or_hangs_has_failed(monkeypatch, measure, minutes, why):
     monkeypatch.setattr(parts, "PATIENCE", 0.1)
-    monkeypatch.setitem(PARTS, "ill", Part("Ill", measure, minutes=0.05))
+    monkeypatch.setitem(PARTS, "ill", Part("Ill", measure, minutes=minutes))
 
     with pytest.raises(Failed, match=why):
         run("ill", quick=True)
