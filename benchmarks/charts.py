@@ -78,9 +78,10 @@ def growth(kept: Kept, axes: Axes) -> None:
     """Each cost at each size, over its cost at the smallest."""
     rows = raw(kept, "growth")
     sizes = unique(rows, "rows")
-    for colour, what in zip(COLOURS * 2, unique(rows, "what"), strict=False):
+    for number, what in enumerate(unique(rows, "what")):
+        colour, style = COLOURS[number % len(COLOURS)], "-" if number < len(COLOURS) else ":"
         costs = [median([e["ms"] for e in rows if (e["what"], e["rows"]) == (what, size)]) for size in sizes]
-        axes.plot(sizes, [cost / costs[0] for cost in costs], marker="o", color=colour, label=what)
+        axes.plot(sizes, [cost / costs[0] for cost in costs], style, marker="o", color=colour, label=what)
     axes.axhline(1.2, color=INK, linestyle="--", linewidth=1)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("refunds in the ledger")

@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks.check import holds, paired
+from benchmarks.check import alternating, holds, main, ratios
 
 
 def measuring(*tries):
@@ -25,17 +25,29 @@ def test_after_a_pass_nothing_is_measured_again():
     assert holds(measuring([7.0]), wanted=7)
 
 
-def test_the_ratio_is_taken_burst_by_burst_and_who_begins_alternates():
+def test_who_begins_alternates():
     begun = []
 
-    def side(name, rates):
+    def bursts(name, rates):
         def burst():
             begun.append(name)
             return rates.pop(0)
 
-        return lambda: burst
+        return [burst, burst]
 
-    ratios = paired([side("ours", [80.0, 40.0]), side("theirs", [10.0, 5.0])], 2)
+    rates = alternating({"ours": bursts("ours", [80.0, 40.0]), "theirs": bursts("theirs", [10.0, 5.0])})
 
-    assert ratios == pytest.approx([8.0, 8.0])
+    assert rates == {"ours": [80.0, 40.0], "theirs": [10.0, 5.0]}
     assert begun == ["ours", "theirs", "theirs", "ours"]
+
+
+def test_the_ratio_is_taken_round_by_round_to_the_better_pool():
+    rates = {"ours": [80.0, 40.0, 60.0], "prefork": [5.0, 2.0, 9.0], "threads": [10.0, 5.0, 6.0]}
+
+    assert ratios(rates) == pytest.approx([8.0, 8.0, 10.0])
+
+
+def test_a_slow_pump_fails_the_whole_check(monkeypatch):
+    monkeypatch.setattr("benchmarks.check.measured_alone", lambda: ratios({"ours": [600.0], "prefork": [100.0]}))
+
+    assert main() == 1
