@@ -157,7 +157,7 @@ def _timed(count: int, act: Callable[[int], object], *others: int) -> tuple[floa
 
 
 LIMITS: dict[str, Callable[[Ground, int], tuple[float, float]]] = {
-    "httpx": _http(_httpx, 1000, UNDER_WAY["httpx"]),
+    "httpx": _http(_httpx, 400, UNDER_WAY["httpx"]),
     "aiohttp": _http(_aiohttp, 3000, UNDER_WAY["aiohttp"]),
     "the peers' database work": _database,
     "commits over 1 connection": _commits(1),

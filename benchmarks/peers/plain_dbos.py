@@ -55,8 +55,16 @@ def hand_in() -> None:
 
 
 def serve() -> None:
-    """Work until killed."""
-    DBOS(config={"name": "refunds", "system_database_url": SYSTEM, "log_level": "WARNING", "run_admin_server": False})
+    """Work until killed; every process is an executor of its own, else one would recover what another is doing."""
+    DBOS(
+        config={
+            "name": "refunds",
+            "system_database_url": SYSTEM,
+            "executor_id": str(os.getpid()),
+            "log_level": "WARNING",
+            "run_admin_server": False,
+        }
+    )
     DBOS.launch()
     threading.Event().wait()
 
