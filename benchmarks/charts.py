@@ -70,6 +70,7 @@ def latency(kept: Kept, axes: Axes) -> None:
             ]
             axes.plot(loads, values, style, marker="o", color=colour, label=f"{way}, p{percent}")
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set_ylabel("ms from commit to provider call")
     axes.legend(ncols=len(ways), loc="upper left", fontsize=9)
 
@@ -103,16 +104,19 @@ def accounts(kept: Kept, axes: Axes) -> None:
 
 
 def scaled(kept: Kept, axes: Axes) -> None:
-    """The model's rate by machines, and the ceilings of what is shared."""
+    """The model's rate by machines, and the nearer ceilings of what is shared."""
     plant = scaling.plant_of(kept)
     curve = scaling.curve(plant)
+    top = max(curve.values())
     axes.plot(list(curve), list(curve.values()), marker="o", color=OURS, label="refunds per second")
     for colour, station in zip(COLOURS[1:], plant.stations()[1:], strict=False):
-        axes.axhline(station.capacity, color=colour, linestyle="--", linewidth=1, label=f"{station.name} full")
+        if station.capacity < 3 * top:
+            axes.axhline(station.capacity, color=colour, linestyle="--", label=f"{station.name} full")
     axes.set_xscale("log")
-    axes.set_yscale("log")
     axes.set_xticks(list(curve), [str(count) for count in curve])
     axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel("worker machines")
     axes.legend(fontsize=9)
 
