@@ -1,7 +1,8 @@
 """The peers: how each is started, and the concurrencies among which its best is looked for."""
 
+import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -115,6 +116,14 @@ OTHERS = (
         processes=2,
     ),
 )
+
+
+def versions(peers: Sequence[Peer]) -> str:
+    """What each is locked at."""
+    names = dict.fromkeys(peer.environment for peer in peers)
+    locks = {name: Path(f"requirements/peers-{name}.txt").read_text() for name in names}
+
+    return ", ".join(f"{name} {re.search(rf'^{name}==([^ ;]+)', lock, re.MULTILINE)[1]}" for name, lock in locks.items())
 
 
 def run(ground: Ground, peer: Peer, size: int, jobs: int) -> Figures:

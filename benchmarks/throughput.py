@@ -22,7 +22,7 @@ from benchmarks.environments import NotInstalled, python_of
 from benchmarks.ground import Ground, Memory, fill, release, smartpay
 from benchmarks.measured import Row, Spread, short, spread
 from benchmarks.peers import plain_celery
-from benchmarks.roster import OTHERS, POOLS, Figures, Peer, best_size, rated, run
+from benchmarks.roster import OTHERS, POOLS, Figures, Peer, best_size, rated, run, versions
 from engine.bootstrap import Engine
 from tests.support.processes import wait_until
 
@@ -155,6 +155,7 @@ def compared(taken: dict[str, list[Figures]]) -> Row:
         what="refunds per second beside other task queues",
         figure=f"{short(times[f'refundry to {best}'].median)} times the best of them ({best})",
         details={**times, **_details(taken)},
+        notes=(f"Locked at {versions(OTHERS)}.",),
         raw=_raw(taken),
     )
 

@@ -61,6 +61,7 @@ def test_other_queues_are_compared_with_the_same_rounds_of_ours():
 
     assert row.figure == "4.00 times the best of them (arq 2 x 50)"
     assert row.details["refundry to RQ 16"].median == 10
+    assert "dramatiq 2." in row.notes[0]
     assert {each["side"] for each in row.raw} == {"refundry", "arq 2 x 50", "RQ 16"}
 
 
