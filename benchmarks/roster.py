@@ -123,7 +123,9 @@ def versions(peers: Sequence[Peer]) -> str:
     names = dict.fromkeys(peer.environment for peer in peers)
     locks = {name: Path(f"requirements/peers-{name}.txt").read_text() for name in names}
 
-    return ", ".join(f"{name} {re.search(rf'^{name}==([^ ;]+)', lock, re.MULTILINE)[1]}" for name, lock in locks.items())
+    found = {name: re.findall(rf"^{name}==([^ ;]+)", lock, re.MULTILINE) for name, lock in locks.items()}
+
+    return ", ".join(f"{name} {version}" for name, (version,) in found.items())
 
 
 def run(ground: Ground, peer: Peer, size: int, jobs: int) -> Figures:

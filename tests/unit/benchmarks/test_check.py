@@ -35,19 +35,28 @@ def test_who_begins_alternates():
 
         return [burst, burst]
 
-    rates = alternating({"ours": bursts("ours", [80.0, 40.0]), "theirs": bursts("theirs", [10.0, 5.0])})
+    rates = alternating(
+        {"ours": bursts("ours", [(80.0, 8.0), (40.0, 4.0)]), "theirs": bursts("theirs", [(10.0, 1.0), (5.0, 1.0)])}
+    )
 
-    assert rates == {"ours": [80.0, 40.0], "theirs": [10.0, 5.0]}
+    assert rates == {"ours": [(80.0, 8.0), (40.0, 4.0)], "theirs": [(10.0, 1.0), (5.0, 1.0)]}
     assert begun == ["ours", "theirs", "theirs", "ours"]
 
 
-def test_the_ratio_is_taken_round_by_round_to_the_better_pool():
-    rates = {"ours": [80.0, 40.0, 60.0], "prefork": [5.0, 2.0, 9.0], "threads": [10.0, 5.0, 6.0]}
+@pytest.mark.parametrize(("by_cpu", "found"), [(False, [8.0, 8.0, 10.0]), (True, [5.0, 5.0, 6.0])])
+def test_the_ratio_is_taken_round_by_round_to_the_better_pool(by_cpu, found):
+    rates = {
+        "ours": [(80.0, 50.0), (40.0, 50.0), (60.0, 60.0)],
+        "prefork": [(5.0, 10.0), (2.0, 10.0), (9.0, 10.0)],
+        "threads": [(10.0, 1.0), (5.0, 1.0), (6.0, 1.0)],
+    }
 
-    assert ratios(rates) == pytest.approx([8.0, 8.0, 10.0])
+    assert ratios(rates, by_cpu=by_cpu) == pytest.approx(found)
 
 
-def test_a_slow_pump_fails_the_whole_check(monkeypatch):
-    monkeypatch.setattr("benchmarks.check.measured_alone", lambda: ratios({"ours": [600.0], "prefork": [100.0]}))
+@pytest.mark.parametrize("by_cpu", [False, True])
+def test_a_slow_pump_fails_the_whole_check(monkeypatch, by_cpu):
+    slow = {"refundry": [(600.0, 600.0)], "prefork": [(100.0, 100.0)]}
+    monkeypatch.setattr("benchmarks.check.measured_alone", lambda: ratios(slow, by_cpu=by_cpu))
 
     assert main() == 1
