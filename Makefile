@@ -5,13 +5,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 LOCKS  := requirements/run.txt requirements/dev.txt
+PEERS  := $(addprefix peers-,celery dramatiq rq huey dbos arq taskiq procrastinate charts)
 UNIT   := $(filter-out tests/integration tests/e2e tests/pitfalls tests/support tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 SERVERS := $(wildcard tests/integration tests/e2e tests/pitfalls)
 ARGS   ?=
 SEEDS  ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test check bench simulate mutants chaos pitfalls-next docs handbook reference audit clean lock
+.PHONY: help setup up demo test check bench bench-full bench-check simulate mutants chaos pitfalls-next docs handbook reference audit clean lock lock-peers
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,8 +52,14 @@ audit: setup ## Ask the advisory database about every locked dependency; needs t
 	    { echo "make audit: requirements/$$lock.txt has known vulnerabilities, or no advisory service could be reached: see above" >&2; exit 1; }; \
 	done
 
-bench: setup ## Measure throughput, latency and cost per refund
+bench: setup ## Measure throughput, latency and cost per refund beside plain Celery, in less than ten minutes
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-full: setup ## Measure everything else: other task queues, growth, intake, scale-out; about an hour
+	$(BIN)/python -m benchmarks --full $(ARGS)
+
+bench-check: setup ## Fail when the pump falls below seven times a plain Celery task
+	$(BIN)/python -m benchmarks.check
 
 simulate: setup ## Run SEEDS (1000) simulations in virtual time, the invariants checked after every step
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
@@ -88,12 +95,17 @@ clean: ## Remove the environment, caches and everything embedded servers left
 
 lock: setup ## Resolve the dependencies again and write requirements/*.txt
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(call compile,requirements/run.txt,pyproject.toml)
-	@$(call compile,requirements/dev.txt,pyproject.toml --extra dev)
-	@$(call compile,requirements/docs.txt,--group docs)
+	@$(call resolve,requirements/run.txt,pyproject.toml,lock)
+	@$(call resolve,requirements/dev.txt,pyproject.toml --extra dev,lock)
+	@$(call resolve,requirements/docs.txt,--group docs,lock)
 
-define compile
-{ echo "# Locked by 'make lock' from pyproject.toml; do not edit."; \
+lock-peers: setup ## Resolve what the benchmarks compare with again and write requirements/peers-*.txt
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(foreach peer,$(PEERS),$(call resolve,requirements/$(peer).txt,--group $(peer),lock-peers) && ) true
+
+# $(1) the file to write, $(2) what to resolve, $(3) the target that does it
+define resolve
+{ echo "# Locked by 'make $(3)' from pyproject.toml; do not edit."; \
   $(BIN)/uv pip compile $(2) --quiet --upgrade --universal --python-version 3.11 \
     --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links; } > $(1).new && mv $(1).new $(1)
 endef

@@ -1,13 +1,16 @@
 """What every measurement stands on: fresh servers, the provider's stand-in, workers as real processes, CPU clocks."""
 
 import contextlib
+import itertools
 import json
+import secrets
 import shutil
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,6 +32,7 @@ from tests.support.servers import PostgresServer, RedisServer
 LATENCY = 0.05
 CHILDREN = "4"
 SETTLING = 2.0
+MEGABYTE = 1_000_000
 
 
 class Ground:
@@ -85,13 +89,15 @@ class Ground:
         """How many refunds the stand-in has paid."""
         return int(self.ask("_count")["paid"])
 
-    def clock(self, worker: LocalProcess) -> "Clock":
+    def clock(self, *workers: LocalProcess) -> "Clock":
         """Clocks on everything that runs."""
-        return Clock(worker=worker, postgres=self.postgres.process, redis=self.redis.process, stand_in=self.stand_in)
+        return Clock(
+            worker=workers, postgres=[self.postgres.process], redis=[self.redis.process], stand_in=[self.stand_in]
+        )
 
-    def installation(self, accounts: Mapping[str, Mapping[str, Any]]) -> "Installation":
+    def installation(self, accounts: Mapping[str, Mapping[str, Any]], *, sqlite: bool = False) -> "Installation":
         """The product on these servers, with an empty ledger and its settings in a file."""
-        database = self.postgres.databases.create()
+        database = self._sqlite() if sqlite else self.postgres.databases.create()
         upgrade(database)
         lines = [
             f'[database]\nurl = "{database}"\n[redis]\nurl = "{self.redis.url}"',
@@ -124,6 +130,43 @@ class Ground:
     def refundry(self, installation: "Installation") -> contextlib.AbstractContextManager[LocalProcess]:
         """Our own worker, as `refundry worker` starts it."""
         return self.worker("worker.app", "--pool=prefork", "-c", CHILDREN, "-Q", ",".join(QUEUES), env=installation.env)
+
+    @contextlib.contextmanager
+    def refundries(self, installation: "Installation", count: int) -> Iterator[list[LocalProcess]]:
+        """So many of our own workers."""
+        with contextlib.ExitStack() as stack:
+            yield [stack.enter_context(self.refundry(installation)) for _ in range(count)]
+
+    def redis_bytes(self) -> int:
+        """What Redis has in memory."""
+        with self.redis.client() as client:
+            return int(client.info("memory")["used_memory"])
+
+    def logged(self) -> dict[str, float]:
+        """Write transactions and bytes of write-ahead log of the ledger's server so far."""
+        asked = "SELECT pg_current_xact_id()::text::bigint, pg_current_wal_lsn() - '0/0'"
+        with self.postgres.databases.connect() as connection:
+            found = connection.execute(asked).fetchone()
+        assert found is not None
+        return {"commits": float(found[0]), "wal_bytes": float(found[1])}
+
+    @contextlib.contextmanager
+    def running(
+        self, command: Sequence[str], *, env: Mapping[str, str], count: int = 1
+    ) -> Iterator[list[LocalProcess]]:
+        """Some processes of the same command, until the end of the block."""
+        env = {"PYTHONPATH": str(Path.cwd()), "PYTHONWARNINGS": "ignore", **env}
+        processes = [LocalProcess("peer", command, self.folder, env=env) for _ in range(count)]
+        try:
+            for process in processes:
+                process.start()
+            yield processes
+        finally:
+            for process in processes:
+                process.remove()
+
+    def _sqlite(self) -> str:
+        return f"sqlite:///{self.folder / f'ledger-{secrets.token_hex(4)}.db'}"
 
     def _provider_answers(self) -> bool:
         with contextlib.suppress(OSError):
@@ -162,8 +205,8 @@ def smartpay(base: str, **options: Any) -> dict[str, Any]:
 class Clock:
     """The CPU seconds of process trees and the wall clock, since it was made."""
 
-    def __init__(self, **trees: LocalProcess) -> None:
-        self._pids = {name: tree.pid for name, tree in trees.items()}
+    def __init__(self, **trees: Sequence[LocalProcess]) -> None:
+        self._pids = {name: [process.pid for process in tree] for name, tree in trees.items()}
         self._wall = time.perf_counter()
         self._before = self._seconds()
 
@@ -174,36 +217,84 @@ class Clock:
         return {"wall": wall, **{name: after[name] - before for name, before in self._before.items()}}
 
     def _seconds(self) -> dict[str, float]:
-        return {name: tree_seconds(pid) for name, pid in self._pids.items()}
+        return {name: sum(map(tree_seconds, pids)) for name, pids in self._pids.items()}
 
 
 def tree_seconds(pid: int) -> float:
     """CPU of a process and its descendants, those that have ended among them."""
-    root = psutil.Process(pid)
     total = 0.0
-    for process in (root, *root.children(recursive=True)):
+    for process in tree(pid):
         with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
             total += times.user + times.system + times.children_user + times.children_system
     return total
 
 
-def job(account: str, number: int) -> dict[str, Any]:
-    """One refund of a payment of its own, what was captured given."""
+def tree(pid: int) -> list[psutil.Process]:
+    """A process and its descendants."""
+    root = psutil.Process(pid)
+    return [root, *root.children(recursive=True)]
+
+
+class Memory:
+    """The peak memory of some process trees while the block runs, in megabytes; looked at twice a second.
+
+    `total`: all processes, what they share counted once. `largest`: the resident set of the largest one.
+    """
+
+    LOOK = 0.5
+
+    def __init__(self, *roots: LocalProcess) -> None:
+        self._pids = [root.pid for root in roots]
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.total = self.largest = 0.0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while True:
+            self._look()
+            if self._stop.wait(self.LOOK):
+                return
+
+    def _look(self) -> None:
+        total = 0
+        for process in (each for pid in self._pids for each in tree(pid)):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                seen = process.memory_full_info()
+                total += seen.pss
+                self.largest = max(self.largest, seen.rss / MEGABYTE)
+        self.total = max(self.total, total / MEGABYTE)
+
+
+def job(account: str, number: int, *, payment: str | None = None, captured: int = 2 * AMOUNT) -> dict[str, Any]:
+    """One refund, by default of a payment of its own, what was captured given."""
     return {
         "reference": f"{account}-{number}",
         "account": account,
-        "payment": {"id": f"payment_{account}_{number}", "amount": 2 * AMOUNT, "currency": CURRENCY},
+        "payment": {"id": payment or f"payment_{account}_{number}", "amount": captured, "currency": CURRENCY},
         "amount": AMOUNT,
         "currency": CURRENCY,
     }
 
 
-def fill(engine: Engine, account: str, jobs: int, *, batch: int = 500) -> None:
+def fill(engine: Engine, account: str, jobs: int) -> None:
     """Pause the account and have that many jobs accepted."""
     pause_by_itself(engine, account, reason="benchmark")
-    for first in range(0, jobs, batch):
-        wanted = [job(account, number) for number in range(first, min(first + batch, jobs))]
+    hand_in(engine, (job(account, number) for number in range(jobs)))
+
+
+def hand_in(engine: Engine, jobs: Iterable[dict[str, Any]], *, batch: int = 500) -> None:
+    """Have the jobs accepted."""
+    left = iter(jobs)
+    while wanted := list(itertools.islice(left, batch)):
         receipts = submit_many(engine, wanted, actor="benchmark", via="benchmark")
         assert all(receipt.refund is not None for receipt in receipts)
 

@@ -10,15 +10,17 @@ from dataclasses import dataclass, field
 class Row:
     """One line of the table: what was measured, its figure, the bar, and whether it holds.
 
-    `details`: the figures behind it, each a median with the lowest and the highest of its rounds.
+    `bar` and `holds`: None for what has no bar. `details`: the figures behind it, each a median with the lowest and the
+    highest of its rounds. `raw`: every round as it was measured.
     """
 
     what: str
     figure: str
-    bar: str
-    holds: bool
+    bar: str | None = None
+    holds: bool | None = None
     details: Mapping[str, "Spread"] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    raw: Sequence[Mapping[str, float | str]] = ()
 
 
 @dataclass(frozen=True, slots=True)

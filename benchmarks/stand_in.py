@@ -2,8 +2,10 @@
 
     python -m benchmarks.stand_in --port 8099 --latency 0.05
 
-`POST /v1/refunds` is a Smartpay-like refund, final in its answer. `POST /hang/v1/refunds` never answers.
-`GET /_count` tells how many refunds were paid; `GET /_arrivals` when each `Idempotency-Key` came (epoch seconds).
+`POST /v1/refunds` is a Smartpay-like refund, final in its answer. `POST /hang/v1/refunds` never answers, and
+`POST /throttle/v1/refunds` has always had too many requests. `GET /v1/refunds/{id}` is pending for ever.
+`GET /_count` tells how many refunds were paid; `GET /_arrivals` when each `Idempotency-Key` came, and `GET /_asked`
+when each refund was first asked about (epoch seconds).
 """
 
 import argparse
@@ -16,6 +18,7 @@ import uvloop
 
 AMOUNT = 1000
 CURRENCY = "JPY"
+QUESTION = "/v1/refunds/"
 _HEAD_END = b"\r\n\r\n"
 
 
@@ -25,6 +28,7 @@ class StandIn:
     def __init__(self, latency: float) -> None:
         self.latency = latency
         self.arrivals: dict[str, float] = {}
+        self.asked: dict[str, float] = {}
         self.doubled = 0
         self.paid = 0
         self._numbers = itertools.count(1)
@@ -33,6 +37,11 @@ class StandIn:
         """Note a request, and whether its handle came before."""
         self.doubled += handle in self.arrivals
         self.arrivals.setdefault(handle, time.time())
+
+    def pending(self, refund_id: str) -> bytes:
+        """The answer to a question about one refund."""
+        self.asked.setdefault(refund_id, time.time())
+        return b'{"id":"%s","object":"refund","status":"pending"}' % refund_id.encode()
 
     def receipt(self) -> bytes:
         """The answer to one refund."""
@@ -76,6 +85,13 @@ class Connection(asyncio.Protocol):
                 self._loop.call_later(self._stand_in.latency, self._pay)
             case "/hang/v1/refunds":
                 pass
+            case "/throttle/v1/refunds":
+                self._answer(b'{"statusCode":429}', b"429 Too Many Requests")
+            case "/_asked":
+                self._answer(json.dumps(self._stand_in.asked).encode())
+            case _ if path.startswith(QUESTION):
+                answer = self._stand_in.pending(path.removeprefix(QUESTION))
+                self._loop.call_later(self._stand_in.latency, self._answer, answer)
             case "/_count":
                 self._answer(json.dumps({"paid": self._stand_in.paid, "doubled": self._stand_in.doubled}).encode())
             case "/_arrivals":

@@ -69,6 +69,19 @@ def test_the_hanging_address_never_answers(stand_in):
     assert asyncio.run(talk(stand_in, request("/hang/v1/refunds"))) == b""
 
 
+def test_the_throttled_address_has_always_had_too_many_requests(stand_in):
+    assert b"429" in asyncio.run(talk(stand_in, request("/throttle/v1/refunds")))
+    assert stand_in.paid == 0
+
+
+def test_a_question_about_a_refund_finds_it_pending_and_is_noted(stand_in):
+    question = b"GET /v1/refunds/refund_7 HTTP/1.1\r\n\r\n"
+    (answer,) = bodies(asyncio.run(talk(stand_in, question)))
+
+    assert answer == {"id": "refund_7", "object": "refund", "status": "pending"}
+    assert set(stand_in.asked) == {"refund_7"}
+
+
 def test_the_diary_is_read_over_the_same_wire(stand_in):
     written = asyncio.run(talk(stand_in, request(handle="a"), b"GET /_arrivals HTTP/1.1\r\n\r\n"))
 

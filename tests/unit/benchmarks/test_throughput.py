@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
-from benchmarks.throughput import rated, rows
+from benchmarks.roster import OTHERS, POOLS, rated
+from benchmarks.throughput import alternating, compared, rows
 
 
 def figures(core_rate, wall_rate, worker=0.0005):
@@ -17,8 +20,8 @@ def figures(core_rate, wall_rate, worker=0.0005):
 def taken(ours, theirs, nothing):
     return {
         "refundry": [figures(rate, rate) for rate in ours],
-        "plain Celery, prefork 16": [figures(rate, rate) for rate in theirs],
-        "plain Celery, threads 64": [figures(rate / 2, rate) for rate in theirs],
+        "Celery, prefork 16": [figures(rate, rate) for rate in theirs],
+        "Celery, threads 64": [figures(rate / 2, rate) for rate in theirs],
         "Celery no-op, solo": [figures(rate, rate) for rate in nothing],
     }
 
@@ -51,3 +54,41 @@ def test_the_worker_s_cpu_has_a_bar_of_its_own():
     measured["refundry"] = [figures(1100, 1100, worker=0.0009)]
 
     assert not rows(measured)[1].holds
+
+
+def test_other_queues_are_compared_with_the_same_rounds_of_ours():
+    row = compared({"refundry": [figures(1000, 1000)], "arq 2 x 50": [figures(250, 250)], "RQ 16": [figures(50, 100)]})
+
+    assert row.figure == "4.00 times the best of them (arq 2 x 50)"
+    assert row.details["refundry to RQ 16"].median == 10
+    assert "dramatiq 2." in row.notes[0]
+    assert {each["side"] for each in row.raw} == {"refundry", "arq 2 x 50", "RQ 16"}
+
+
+def test_a_peer_that_fails_is_left_out_and_the_others_go_on(monkeypatch, capsys):
+    class Nothing:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    def fails(_ground):
+        raise AssertionError("no answer")
+
+    monkeypatch.setattr("benchmarks.throughput.Ground", Nothing)
+
+    taken = alternating({"refundry": lambda _: figures(1000, 1000), "ill": fails}, 2)
+
+    assert {name: len(rounds) for name, rounds in taken.items()} == {"refundry": 2}
+    assert "ill: failed, no answer" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("peer", [*POOLS, *OTHERS], ids=lambda peer: peer.name)
+def test_every_peer_has_a_file_a_locked_environment_and_a_choice_of_concurrencies(peer):
+    assert Path(f"benchmarks/peers/{peer.module}.py").is_file()
+    lock = Path(f"requirements/peers-{peer.environment}.txt").read_text()
+    assert "--hash=sha256:" in lock
+    assert "://" not in lock
+    assert len(peer.sizes) > 1
+    assert all(str(part) for part in peer.start(peer.sizes[0]))
