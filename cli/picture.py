@@ -11,7 +11,7 @@ from rich.text import Text
 
 from cli.output import Row
 from cli.times import money, since
-from cli.words import advice_in_words, cause_in_words
+from domain.words import advice_in_words, cause_in_words
 from domain.state import LABELS, State
 
 #: What a refund's CSV columns are made of.

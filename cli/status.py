@@ -16,7 +16,7 @@ from cli.errors import Unusable
 from cli.output import Format
 from cli.session import NO_REDIS, Session, require_current
 from cli.times import money
-from cli.words import ago
+from domain.words import ago
 from domain.state import LABELS, State
 from engine import health
 from engine.health import Finding, Grade

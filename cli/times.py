@@ -4,7 +4,7 @@ import time
 
 import typer
 
-from cli.words import ago
+from domain.words import ago
 from config.values import parse_duration
 from domain.money import to_major
 

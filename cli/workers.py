@@ -10,7 +10,7 @@ from cli.command import command, group
 from cli.errors import Unusable
 from cli.output import Row
 from cli.session import Session
-from cli.words import ago
+from domain.words import ago
 from config.celery import QUEUES
 from domain.errors import Refused
 from engine import operate

@@ -13,7 +13,7 @@ from ledger.people import Person
 
 SYSTEM = "system"
 # One spelling for one person: what looks alike must not count as two.
-_NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}", re.ASCII)
+NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}", re.ASCII)
 
 
 class Role(StrEnum):
@@ -84,10 +84,20 @@ def require(actor: Actor, verb: Verb) -> None:
     raise Forbidden("forbidden", f"{actor.name} may not do this: it takes the role {able}")
 
 
+def refused(engine: Engine, actor: Actor, what: str, error: Forbidden) -> None:
+    """Put on record that somebody tried what they may not."""
+    data = {"what": what[:200], "code": error.code}
+    engine.ledger.run(
+        lambda connection: journal.append(
+            connection, f"user/{actor.name}", "user.refused", actor=actor.name, now=engine.clock(), data=data
+        )
+    )
+
+
 def create(engine: Engine, actor: Actor, name: str, roles: frozenset[Role]) -> None:
     """Add a person; the first one may be made by the system."""
     require(actor, Verb.ADMINISTER)
-    if name == SYSTEM or not _NAME.fullmatch(name):
+    if name == SYSTEM or not NAME.fullmatch(name):
         raise Refused("name-invalid", "a user's name is 1 to 64 of a-z, 0-9, dot, @, _ and -, and not 'system'")
 
     def work(connection: Connection) -> None:

@@ -15,7 +15,7 @@ from cli.demo.shop import Shop
 from cli.demo.show import Display
 from cli.demo.world import World, WorldFailed, private_folder, running
 from cli.simulated import DidNotStart
-from cli.words import ago
+from domain.words import ago
 from domain.refund import Refund
 from domain.state import OPEN, State
 from ledger import queries, workers

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from cli.demo.faults import WORDS
 from cli.demo.proof import Check, Evidence
-from cli.words import advice_in_words, cause_in_words
+from domain.words import advice_in_words, cause_in_words
 from domain.state import LABELS, State
 
 LINE_EVERY = 2.0

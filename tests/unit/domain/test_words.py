@@ -4,7 +4,7 @@ import pytest
 
 from cli import toml
 from cli.times import money
-from cli.words import ADVICE, CAUSES, ago
+from domain.words import ADVICE, CAUSES, ago
 from domain.decision import Cause
 from domain.verdict import Advice
 
