@@ -11,8 +11,8 @@ from rich.text import Text
 
 from cli.output import Row
 from cli.times import money, since
-from domain.words import advice_in_words, cause_in_words
 from domain.state import LABELS, State
+from domain.words import advice_in_words, cause_in_words
 
 #: What a refund's CSV columns are made of.
 EMPTY_VIEW: dict[str, Any] = {

@@ -156,8 +156,9 @@ class ApprovalSettings(Section):
 
 
 class OidcSettings(Section):
-    """`[console.oidc]`: who signs people in. `roles`: a group of the roles claim to a role; without any, admins give
-    roles here.
+    """`[console.oidc]`: who signs people in.
+
+    `roles`: a group of the roles claim to a role; without any, admins give roles here.
     """
 
     issuer: WebAddress

@@ -29,6 +29,7 @@ class Verb(StrEnum):
     """What a role may do; whatever is not listed for a role is off."""
 
     SEE = "see"
+    REVEAL = "reveal"
     ACT = "act"
     CREATE = "create"
     DECIDE = "decide"
@@ -38,9 +39,9 @@ class Verb(StrEnum):
 
 ALLOWED: dict[Role, frozenset[Verb]] = {
     Role.VIEWER: frozenset({Verb.SEE}),
-    Role.OPERATOR: frozenset({Verb.SEE, Verb.ACT, Verb.CREATE, Verb.SWITCH}),
-    Role.APPROVER: frozenset({Verb.SEE, Verb.DECIDE}),
-    Role.ADMIN: frozenset({Verb.SEE, Verb.SWITCH, Verb.ADMINISTER}),
+    Role.OPERATOR: frozenset({Verb.SEE, Verb.REVEAL, Verb.ACT, Verb.CREATE, Verb.SWITCH}),
+    Role.APPROVER: frozenset({Verb.SEE, Verb.REVEAL, Verb.DECIDE}),
+    Role.ADMIN: frozenset({Verb.SEE, Verb.REVEAL, Verb.SWITCH, Verb.ADMINISTER}),
 }
 
 

@@ -241,6 +241,24 @@ def _ask(
         raise Conflict("already-asked", "this refund has an open request already") from None
 
 
+def evidence_of(engine: Engine, actor: Actor, approval_id: str) -> bytes:
+    """What was given with a request; who looked is on record. Raises NotFound."""
+    require(actor, Verb.REVEAL)
+
+    def work(connection: Connection) -> bytes | None:
+        sealed = approvals.evidence(connection, approval_id)
+        subject = f"approval/{approval_id}"
+        if sealed is not None:
+            journal.append(connection, subject, "evidence.read", actor=actor.name, now=engine.clock(), data={})
+        return sealed
+
+    sealed = engine.ledger.run(work)
+    if sealed is None:
+        raise NotFound("not-found", f"there is no evidence with a request {approval_id!r}")
+
+    return engine.vault.open(sealed)
+
+
 def _well_founded(reason: str, evidence: bytes) -> None:
     if not reason.strip():
         raise Refused("reason-required", "a reason is required")

@@ -64,8 +64,9 @@ def set_password(engine: Engine, actor: Actor, name: str, password: str) -> None
 
 
 def sign_in(engine: Engine, name: str, password: str, browser: Browser) -> str:
-    """A new session's secret, for a local user. Raises Forbidden, after the same time whatever was wrong; Refused when
-    it was tried too often.
+    """A new session's secret, for a local user.
+
+    Raises Forbidden, after the same time whatever was wrong, and Refused when it was tried too often.
     """
     with engine.ledger.read() as connection:
         known = people.get(connection, name)

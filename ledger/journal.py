@@ -43,9 +43,25 @@ def story(connection: Connection, subject: str) -> list[dict[str, Any]]:
     return [{**row._mapping, "data": msgspec.json.decode(row.data)} for row in rows]  # noqa: SLF001
 
 
-def recent(connection: Connection, *, limit: int, subject_like: str = "%") -> list[dict[str, Any]]:
-    """The newest events of all subjects."""
+def recent(
+    connection: Connection,
+    *,
+    limit: int,
+    subject_like: str = "%",
+    actor: str | None = None,
+    kind: str | None = None,
+    since: float | None = None,
+    before: float | None = None,
+) -> list[dict[str, Any]]:
+    """The newest events of all subjects; `since` and `before` bound what has to be read."""
     query = select(event).where(event.c.subject.like(subject_like)).order_by(event.c.at.desc()).limit(limit)
+    narrowed = (
+        (actor, event.c.actor == actor),
+        (kind, event.c.type == kind),
+        (since, event.c.at >= since),
+        (before, event.c.at < before),
+    )
+    query = query.where(*(clause for value, clause in narrowed if value is not None))
 
     return [{**row._mapping, "data": msgspec.json.decode(row.data)} for row in connection.execute(query)]  # noqa: SLF001
 

@@ -112,9 +112,11 @@ def attempts_of(connection: Connection, refund_id: str) -> list[dict[str, Any]]:
     return [dict(row._mapping) for row in rows]  # noqa: SLF001 - the documented way
 
 
-def dead(connection: Connection, *, limit: int, before: str | None = None) -> list[Refund]:
+def dead(
+    connection: Connection, *, limit: int, before: str | None = None, wanted: Filter | None = None
+) -> list[Refund]:
     """Dead letters, newest first: what stands in review, and what the provider took back."""
-    query = select(*COLUMNS).where(_DEAD).order_by(refund.c.id.desc()).limit(limit)
+    query = select(*COLUMNS).where(_DEAD, *_clauses(wanted or Filter())).order_by(refund.c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(refund.c.id < before)
 

@@ -97,9 +97,10 @@ def count_try(connection: Connection, key: str, now: float) -> None:
 
 def tries(connection: Connection, key: str) -> tuple[int, float]:
     """How often `key` was tried in vain, and when last."""
-    row = connection.execute(select(sign_in_try).where(sign_in_try.c.key == key)).first()
+    query = select(sign_in_try.c["count"], sign_in_try.c.last_at).where(sign_in_try.c.key == key)
+    row = connection.execute(query).first()
 
-    return (0, 0.0) if row is None else (row.count, row.last_at)
+    return (0, 0.0) if row is None else (int(row[0]), float(row[1]))
 
 
 def clear_tries(connection: Connection, key: str) -> None:
