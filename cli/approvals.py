@@ -1,5 +1,6 @@
 """`refundry approvals`: what waits for a second person."""
 
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -88,6 +89,14 @@ def deny_request(
     refund = review.deny(session.engine, who, request_id, reason=reason)
 
     _told(session, refund, f"{request_id} denied: {refund.id} is {refund.state}")
+
+
+@command(app, "evidence")
+def read_evidence(session: Session, *, request_id: RequestId) -> None:
+    """Write the evidence that was given with a request to stdout, as it is; who looked goes on record."""
+    who = session.actor(Verb.REVEAL)
+    sys.stdout.flush()
+    sys.stdout.buffer.write(review.evidence_of(session.engine, who, request_id))
 
 
 @command(app, "withdraw")

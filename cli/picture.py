@@ -77,6 +77,7 @@ def _lines(view: Row) -> Iterator[tuple[str, Any]]:
     yield "payment", payment["id"] or f"of order {payment['order_id']}"
     yield "order", payment["order_id"]
     yield "captured", payment["amount"] and money(payment["amount"], payment["currency"])
+    yield "customer", ", ".join(f"{name} {value}" for name, value in (view["customer"] or {}).items() if value)
     yield "reason", view["reason"]
     yield "description", view["description"]
     yield "handle", view["handle"]

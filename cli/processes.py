@@ -1,4 +1,4 @@
-"""`refundry worker`, `beat` and `sandbox`: programs that run until they are stopped."""
+"""`refundry worker`, `beat`, `console` and `sandbox`: programs that run until they are stopped."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.children import beat_command, worker_command
+from cli.children import beat_command, console_command, worker_command
 from cli.errors import Unusable
 from cli.output import Format
 from cli.session import Session, environment
@@ -17,6 +17,7 @@ from engine.account import Account
 from sandbox import server
 from sandbox.faults import FieldError
 
+CONSOLE_PORT = 8081
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(min=0, max=65_535, help="The port; 0 takes a free one.")]
 
@@ -41,6 +42,14 @@ def run_beat() -> None:
     One is enough; two do no harm; without one the workers ring for themselves.
     """
     _become(beat_command())
+
+
+def run_console(host: Host = "127.0.0.1", port: Port = CONSOLE_PORT) -> None:
+    """Run the pages for people: search, dead letters, approvals, accounts, audit.
+
+    On a loopback address it prints a link that signs in once, while no user exists or for REFUNDRY_ACTOR.
+    """
+    _become(console_command(host=host, port=port))
 
 
 def run_sandbox(

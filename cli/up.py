@@ -15,7 +15,7 @@ import typer
 from sqlalchemy import make_url
 
 from cli import embedded, simulated
-from cli.children import Child, beat_command, stop_all, worker_command
+from cli.children import Child, beat_command, console_command, stop_all, worker_command
 from cli.embedded import EmbeddedRedis
 from cli.errors import Unusable
 from cli.processes import Host, Port
@@ -48,16 +48,14 @@ def run_up(
 ) -> None:
     """Run everything in one terminal.
 
-    Redis (embedded unless one is configured), migrations, worker and beat. Ctrl-C stops all of it in order: what is on
-    its way to a provider is finished first. (--host and --port are for pages and HTTP interfaces; this version has
-    none.)
+    Redis (embedded unless one is configured), migrations, worker, beat, and the console on the next port after --port.
+    Ctrl-C stops all of it in order: what is on its way to a provider is finished first.
     """
-    del host, port
     with ExitStack() as stack, _stoppable():
-        _run(stack, processes or 2 * (os.cpu_count() or 1), sandbox=sandbox)
+        _run(stack, processes or 2 * (os.cpu_count() or 1), console=(host, port + 1), sandbox=sandbox)
 
 
-def _run(stack: ExitStack, processes: int, *, sandbox: bool) -> None:
+def _run(stack: ExitStack, processes: int, *, console: tuple[str, int], sandbox: bool) -> None:
     defaults: Tree = {"security": embedded.make_keys()}
     if load_settings(defaults=defaults).redis.url is None:
         redis = EmbeddedRedis()
@@ -68,7 +66,7 @@ def _run(stack: ExitStack, processes: int, *, sandbox: bool) -> None:
     settings = load_settings(defaults=defaults)
     longest = longest_call(list(build_accounts(settings.accounts).values()))
     migrate.upgrade(settings.database.url)
-    children = _children(processes, _environment(settings, defaults))
+    children = _children(processes, console, _environment(settings, defaults))
     stack.callback(lambda: stop_all(children, longest + GRACE))
     for child in children:
         child.start()
@@ -76,8 +74,13 @@ def _run(stack: ExitStack, processes: int, *, sandbox: bool) -> None:
     _watch(children)
 
 
-def _children(processes: int, environ: Mapping[str, str]) -> list[Child]:
-    commands = {"worker": worker_command(processes=processes, queues=QUEUES), "beat": beat_command()}
+def _children(processes: int, console: tuple[str, int], environ: Mapping[str, str]) -> list[Child]:
+    host, port = console
+    commands = {
+        "worker": worker_command(processes=processes, queues=QUEUES),
+        "beat": beat_command(),
+        "console": console_command(host=host, port=port),
+    }
 
     return [Child(name, command, env=environ, cwd=Path.cwd()) for name, command in commands.items()]
 

@@ -60,10 +60,11 @@ def _sentence(event: Mapping[str, Any]) -> str:
         return f"Note: {event.get('note', '')}"
     if kind == "refund.assigned":
         return f"Assigned to {event.get('assignee') or 'nobody'}"
-    words = _WORDS.get(kind) or _state_words(kind)
     cause = event.get("cause")
+    if cause:
+        return f"Needs review: {cause_in_words(cause)}"
 
-    return f"{words}: {cause_in_words(cause)}" if cause else words
+    return _WORDS.get(kind) or _state_words(kind)
 
 
 def _state_words(kind: str) -> str:

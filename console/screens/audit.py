@@ -34,7 +34,6 @@ def show(
 ) -> Response:
     given = _given(actor, kind, subject, within)
     rows = _rows(engine, given, PAGE + 1, before)
-    older = urlencode({**{k: v for k, v in given.items() if v}, "before": rows[PAGE - 1]["at"]})
 
     return page(
         request,
@@ -42,7 +41,7 @@ def show(
         given=given,
         windows=list(WINDOWS),
         rows=rows[:PAGE],
-        older=f"/audit?{older}" if len(rows) > PAGE else "",
+        older=f"/audit?{urlencode({**given, 'before': rows[PAGE - 1]['at']})}" if len(rows) > PAGE else "",
     )
 
 

@@ -117,7 +117,7 @@ def _given(q: str, state: list[str], account: list[str], after: str, to: str) ->
 def _exact(engine: Engine, given: dict[str, Any]) -> str | None:
     """A bare word that names one refund is that refund."""
     word = given["q"]
-    if not word or " " in word or any(given[name] for name in ("state", "account", "from", "to")):
+    if not word or ":" in word or any(given[name] for name in ("state", "account", "from", "to")):
         return None
     found = find(engine, word)
 

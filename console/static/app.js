@@ -46,7 +46,7 @@ class Copy extends HTMLElement {
     if (this.firstChild) return;
     const button = document.createElement("button");
     button.type = "button";
-    button.textContent = "⧉";
+    button.append($("template#copy-icon").content.cloneNode(true));
     button.setAttribute("aria-label", `Copy ${this.dataset.name}`);
     button.addEventListener("click", () => this.copy(button));
     this.append(button);
@@ -62,8 +62,8 @@ class Copy extends HTMLElement {
       document.execCommand("copy");
       field.remove();
     }
-    button.textContent = "✓";
-    setTimeout(() => { button.textContent = "⧉"; }, 1200);
+    button.classList.add("copied");
+    setTimeout(() => button.classList.remove("copied"), 1200);
   }
 }
 
@@ -87,12 +87,16 @@ class Chart extends HTMLElement {
     const style = getComputedStyle(document.documentElement);
     const tone = (name) => style.getPropertyValue(`--tone-${name}`).trim();
     const axis = { stroke: tone("grey"), grid: { stroke: style.getPropertyValue("--line").trim(), width: 1 }, ticks: { show: false } };
+    const local = localStorage.getItem("clock") === "local";
+    const clock = { timeZone: local ? undefined : "UTC", hour: "2-digit", minute: "2-digit", hour12: false };
+    const format = new Intl.DateTimeFormat("en-GB", this.dataset.window === "7d" ? { timeZone: clock.timeZone, day: "2-digit", month: "short" } : clock);
+    const times = { ...axis, values: (_, splits) => splits.map((each) => format.format(each * 1000)) };
     const line = (label, colour) => ({ label, stroke: tone(colour), width: 1.5, points: { show: false } });
     this.plot = new uPlot({
       width: this.clientWidth, height: 180, cursor: { y: false }, legend: { show: false },
-      tzDate: (seconds) => localStorage.getItem("clock") === "local" ? new Date(seconds * 1000) : uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
+      tzDate: (seconds) => local ? new Date(seconds * 1000) : uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
       scales: { y: { range: (_, low, high) => [0, Math.max(4, high)] } },
-      axes: [axis, { ...axis, size: 44, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 1e5, 1e6] }],
+      axes: [times, { ...axis, size: 44, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 1e5, 1e6] }],
       series: [{}, line("succeeded", "green"), line("failed", "red"), line("uncertain", "amber"), line("open", "blue")],
     }, this.data(), this);
   }
