@@ -24,7 +24,8 @@ NAMES = (*LISTS, *TEXTS, *HASHED)
 def parse(words: str, vault: Vault, narrowed: Filter | None = None) -> Filter:
     """`order:123 state:review lin@example.com`; a bare word is any kind of id, an e-mail address, a name.
 
-    Words without any `name:` are one text, such as a full name. The same name twice means either; different ones mean both. Raises InvalidJob naming the part that is wrong.
+    Words without any `name:` are one text, such as a full name.
+    The same name twice means either; different ones mean both. Raises InvalidJob naming the part that is wrong.
     """
     wanted = narrowed or Filter()
     for part in _split(words):

@@ -77,9 +77,15 @@ def sign_in(engine: Engine, name: str, password: str, browser: Browser) -> str:
         if known is not None:
             _journal(engine, name, "user.sign_in_refused", browser)
         raise Forbidden("sign-in-refused", "name or password is wrong")
-    engine.ledger.run(lambda connection: sessions.clear_tries(connection, f"name/{name[:64]}"))
+    engine.ledger.run(lambda connection: _forgive(connection, name, browser))
 
     return _start(engine, name, browser, how="password")
+
+
+def _forgive(connection: Connection, name: str, browser: Browser) -> None:
+    """Who signed in starts anew; their address, which others share, is only not blamed for this try."""
+    sessions.clear_tries(connection, f"name/{name[:64]}")
+    sessions.forgive_try(connection, f"address/{browser.address}")
 
 
 def _throttle(engine: Engine, name: str, browser: Browser) -> None:

@@ -55,13 +55,14 @@ def recent(
 ) -> list[dict[str, Any]]:
     """The newest events of all subjects; `since` and `before` bound what has to be read."""
     query = select(event).where(event.c.subject.like(subject_like)).order_by(event.c.at.desc()).limit(limit)
-    narrowed = (
-        (actor, event.c.actor == actor),
-        (kind, event.c.type == kind),
-        (since, event.c.at >= since),
-        (before, event.c.at < before),
-    )
-    query = query.where(*(clause for value, clause in narrowed if value is not None))
+    if actor is not None:
+        query = query.where(event.c.actor == actor)
+    if kind is not None:
+        query = query.where(event.c.type == kind)
+    if since is not None:
+        query = query.where(event.c.at >= since)
+    if before is not None:
+        query = query.where(event.c.at < before)
 
     return [{**row._mapping, "data": msgspec.json.decode(row.data)} for row in connection.execute(query)]  # noqa: SLF001
 

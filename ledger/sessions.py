@@ -106,3 +106,9 @@ def tries(connection: Connection, key: str) -> tuple[int, float]:
 def clear_tries(connection: Connection, key: str) -> None:
     """`key` signed in."""
     connection.execute(delete(sign_in_try).where(sign_in_try.c.key == key))
+
+
+def forgive_try(connection: Connection, key: str) -> None:
+    """The last try of `key` was no vain one."""
+    less = {"count": sign_in_try.c["count"] - 1}
+    connection.execute(update(sign_in_try).where(sign_in_try.c.key == key).values(less))

@@ -50,7 +50,7 @@ _PLACES = {
     "#/reference": "reference",
 }
 _DAY = 86_400.0
-Text = Annotated[str, Form(max_length=300)]
+Text = Annotated[str, Query(max_length=300)]
 
 
 def filled(
@@ -65,7 +65,7 @@ def filled(
     description: Text = "",
     reference: Text = "",
 ) -> dict[str, str]:
-    """The form's fields as they were typed, without blanks around."""
+    """The form's fields as they were typed, without blanks around; in the address, so that Back and reload are safe."""
     values = (account, payment, order, expect, amount, currency.upper(), captured, reason, description, reference)
 
     return {name: value.strip() for name, value in zip(FIELDS, values, strict=True)}
@@ -133,14 +133,14 @@ def _prefilled(engine: Engine, account: str, payment: str, order: str, reference
     }
 
 
-@router.post("/refunds/review")
+@router.get("/refunds/review")
 def look_again(
     request: Request,
     engine: TheEngine,
     signed: Signed,
     form: Filled,
 ) -> Response:
-    """Everything as it would be sent; nothing is recorded."""
+    """Everything as it would be sent: a rehearsal, nothing is recorded."""
     require(signed.actor, Verb.CREATE)
     try:
         return _review(request, engine, signed.actor.name, form)
@@ -154,7 +154,7 @@ def submit(
     engine: TheEngine,
     signed: Signed,
     form: Filled,
-    confirm: Text = "",
+    confirm: Annotated[str, Form(max_length=64)] = "",
 ) -> Response:
     require(signed.actor, Verb.CREATE)
     try:

@@ -140,8 +140,11 @@ function stale(words) {
   banner.textContent = words ?? "";
 }
 
+const statusOf = (event) => event.detail.ctx?.response?.status ?? event.detail.ctx?.response?.raw?.status;
+// What is no page stays out of the page.
+document.addEventListener("htmx:before:swap", (event) => { if (statusOf(event) >= 400) event.preventDefault(); });
 document.addEventListener("htmx:after:request", (event) => {
-  const status = event.detail.ctx?.response?.raw?.status ?? event.detail.ctx?.response?.status;
+  const status = statusOf(event);
   if (status === 401) return stale("Your session ended. What is shown may be old: sign in again in this tab.");
   if (status && status < 500) { missed = 0; stale(); }
   else lost();

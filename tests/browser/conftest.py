@@ -100,7 +100,10 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(world: World, browser: Browser) -> Iterator[Callable[..., Page]]:
-    """A page of somebody who signed in. A word in the browser's console, or a request to elsewhere, fails the test, unless it allows it."""
+    """A page of somebody who signed in.
+
+    A word in the browser's console, or a request to elsewhere, fails the test, unless it allows it.
+    """
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
     allowed: list[str] = []
