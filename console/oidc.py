@@ -90,7 +90,7 @@ def _claims(settings: Settings, oidc: OidcSettings, base: str, kept: _State, add
         token = client.fetch_token(
             metadata["token_endpoint"], authorization_response=address, code_verifier=kept.verifier, state=kept.state
         )
-        keys = KeySet.import_key_set(client.get(metadata["jwks_uri"], withhold_token=True).raise_for_status().json())
+    keys = KeySet.import_key_set(httpx.get(metadata["jwks_uri"], timeout=_TIMEOUT).raise_for_status().json())
     found = jwt.decode(token["id_token"], keys, algorithms=_ALGORITHMS)
     expected: dict[str, Any] = {
         "iss": {"essential": True, "value": metadata["issuer"]},
