@@ -77,7 +77,7 @@ def test_a_page_is_light(world, visit):
 
 
 def test_the_pictures_of_the_readme(world, visit, images, tmp_path):
-    folder = images if os.environ.get("REFUNDRY_PICTURES") else tmp_path
+    folder = images if os.environ.get("PICTURES") else tmp_path
     folder.mkdir(exist_ok=True)
     page = visit("/", pace="off", viewport={"width": 1200, "height": 760})
     for name, path in (
