@@ -6,13 +6,13 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 LOCKS  := requirements/run.txt requirements/dev.txt
 PEERS  := $(addprefix peers-,celery dramatiq rq huey dbos arq taskiq procrastinate charts)
-UNIT   := $(filter-out tests/integration tests/e2e tests/pitfalls tests/support tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
-SERVERS := $(wildcard tests/integration tests/e2e tests/pitfalls)
+UNIT   := $(filter-out tests/browser tests/integration tests/e2e tests/pitfalls tests/support tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
+SERVERS := $(wildcard tests/browser tests/integration tests/e2e tests/pitfalls)
 ARGS   ?=
 SEEDS  ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo test check bench bench-full bench-check simulate mutants chaos pitfalls-next docs handbook reference audit clean lock lock-peers
+.PHONY: help setup up demo test chromium check bench bench-full bench-check simulate mutants chaos pitfalls-next docs handbook reference audit clean lock lock-peers
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,9 +32,14 @@ up: setup ## Run everything in one terminal: Redis, migrations, worker, beat, HT
 demo: setup ## Pay refunds at five simulated providers under faults, and prove each was paid once
 	$(BIN)/refundry demo $(ARGS)
 
-test: setup ## Run every test: units in parallel, then those with real servers and processes
+test: setup chromium ## Run every test: units in parallel, then those with real servers and processes
 	$(BIN)/python -m pytest -n auto $(UNIT) $(ARGS)
 	$(BIN)/python -m pytest -n auto --dist loadscope $(SERVERS) $(ARGS)
+
+chromium:
+	@command -v "$${CHROMIUM:-chromium}" >/dev/null || command -v chromium-browser >/dev/null || \
+	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && { apt-get update -qq; apt-get install -y -qq chromium >/dev/null; }; } || \
+	  { echo "The browser tests need Chromium: install the package chromium, or set CHROMIUM to its path" >&2; exit 2; }
 
 check: setup ## Lint, formatting, types and the layers of the architecture
 	$(BIN)/ruff check .

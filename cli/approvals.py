@@ -1,5 +1,6 @@
 """`refundry approvals`: what waits for a second person."""
 
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -95,6 +96,14 @@ def deny_request(
     decided = review.deny(session.engine, who, request_id, reason=reason)
 
     _told(session, decided, f"{request_id} denied: {decided.id} is {decided.state}")
+
+
+@command(app, "evidence")
+def read_evidence(session: Session, *, request_id: RequestId) -> None:
+    """Write the evidence that was given with a request to stdout, as it is; who looked goes on record."""
+    who = session.actor(Verb.REVEAL)
+    sys.stdout.flush()
+    sys.stdout.buffer.write(review.evidence_of(session.engine, who, request_id))
 
 
 @command(app, "withdraw")

@@ -133,6 +133,11 @@ def openapi_command() -> list[str]:
     return [*_PYTHON, "api", "--openapi"]
 
 
+def console_command(*, host: str, port: int) -> list[str]:
+    """The pages for people."""
+    return [*_PYTHON, "console", f"--host={host}", f"--port={port}"]
+
+
 def sandbox_command(*, host: str, port: int, seed: int | None = None, faults: Path | None = None) -> list[str]:
     """The five providers, simulated."""
     options = [f"--host={host}", f"--port={port}"]

@@ -17,9 +17,9 @@ from cli.picture import EMPTY_VIEW, moment
 from cli.refunds import the_refund
 from cli.session import Session
 from cli.times import money, since
-from cli.words import advice_in_words, cause_in_words
 from domain.refund import Settlement
 from domain.state import State
+from domain.words import advice_in_words, cause_in_words
 from engine import review, search
 from engine.people import Actor, Verb
 from engine.review import Asked

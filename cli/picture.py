@@ -11,8 +11,8 @@ from rich.text import Text
 
 from cli.output import Row
 from cli.times import money, since
-from cli.words import advice_in_words, cause_in_words
 from domain.state import LABELS, State
+from domain.words import advice_in_words, cause_in_words
 
 #: What a refund's CSV columns are made of.
 EMPTY_VIEW: dict[str, Any] = {
@@ -77,6 +77,7 @@ def _lines(view: Row) -> Iterator[tuple[str, Any]]:
     yield "payment", payment["id"] or f"of order {payment['order_id']}"
     yield "order", payment["order_id"]
     yield "captured", payment["amount"] and money(payment["amount"], payment["currency"])
+    yield "customer", ", ".join(f"{name} {value}" for name, value in (view["customer"] or {}).items() if value)
     yield "reason", view["reason"]
     yield "description", view["description"]
     yield "handle", view["handle"]

@@ -1,4 +1,4 @@
-"""`refundry worker`, `beat`, `api` and `sandbox`: programs that run until they are stopped."""
+"""`refundry worker`, `beat`, `api`, `console` and `sandbox`: programs that run until they are stopped."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cli.children import api_command, beat_command, openapi_command, worker_command
+from cli.children import api_command, beat_command, console_command, openapi_command, worker_command
 from cli.errors import Unusable
 from cli.output import Format
 from cli.session import Session, environment
@@ -17,6 +17,7 @@ from engine.account import Account
 from sandbox import server
 from sandbox.faults import FieldError
 
+CONSOLE_PORT = 8081
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
 Port = Annotated[int, typer.Option(min=0, max=65_535, help="The port; 0 takes a free one.")]
 
@@ -55,6 +56,14 @@ def show_openapi() -> None:
     """Write the API's OpenAPI 3.1 document to stdout."""
     command = openapi_command()
     os.execv(command[0], command)  # noqa: S606 - a command of ours
+
+
+def run_console(host: Host = "127.0.0.1", port: Port = CONSOLE_PORT) -> None:
+    """Run the pages for people: search, dead letters, approvals, accounts, audit.
+
+    On a loopback address it prints a link that signs in once, while no user exists or for REFUNDRY_ACTOR.
+    """
+    _become(console_command(host=host, port=port))
 
 
 def run_sandbox(

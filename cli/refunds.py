@@ -102,9 +102,10 @@ def show_refund(
     refund_id: RefundId,
     timeline: Annotated[bool, typer.Option("--timeline", help="Everything that happened, in order.")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="The provider's answers too, redacted.")] = False,
+    reveal: Annotated[bool, typer.Option("--reveal", help="Customer and bank data in full; goes on record.")] = False,
 ) -> None:
     """Show a refund; where an id names several, list them."""
-    session.actor(Verb.SEE)
+    who = session.actor(Verb.SEE)
     found = find(session.engine, refund_id)
     if not found:
         raise NotFound("not-found", f"there is no refund {refund_id!r}")
@@ -113,9 +114,11 @@ def show_refund(
         session.out.rows(listed, COLUMNS, empty="", csv_like=picture.EMPTY_VIEW)
         return
     view = refund_view(session.engine, found[0])
+    if reveal:
+        view |= views.reveal(session.engine, who, found[0])
     if timeline or raw:
         view["timeline"] = views.timeline(session.engine, found[0], raw=raw)
-    session.out.one(view, lambda: picture.refund({**view, **dead_view(session.engine, found[0])}))
+    session.out.one(view, lambda: picture.refund({**dead_view(session.engine, found[0]), **view}))
 
 
 @command(app, "create")

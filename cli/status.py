@@ -16,8 +16,8 @@ from cli.errors import Unusable
 from cli.output import Format
 from cli.session import NO_REDIS, Session, require_current
 from cli.times import money
-from cli.words import ago
 from domain.state import LABELS, State
+from domain.words import ago
 from engine import health
 from engine.health import Finding, Grade
 from engine.view import stamp

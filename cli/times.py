@@ -4,9 +4,9 @@ import time
 
 import typer
 
-from cli.words import ago
 from config.values import parse_duration
 from domain.money import to_major
+from domain.words import ago
 
 
 def duration(text: str) -> float:

@@ -15,7 +15,7 @@ import typer
 from sqlalchemy import make_url
 
 from cli import embedded, simulated
-from cli.children import Child, api_command, beat_command, stop_all, worker_command
+from cli.children import Child, api_command, beat_command, console_command, stop_all, worker_command
 from cli.embedded import EmbeddedRedis
 from cli.errors import Unusable
 from cli.processes import Host, Port
@@ -50,8 +50,9 @@ def run_up(
 ) -> None:
     """Run everything in one terminal.
 
-    Redis (embedded unless one is configured), migrations, worker, beat and the HTTP API: on --port, or the next free
-    one. Ctrl-C stops all of it in order: what is on its way to a provider is finished first.
+    Redis (embedded unless one is configured), migrations, worker, beat, the HTTP API on --port and the console on the
+    one after it, or on the next ones that are free. Ctrl-C stops all of it in order: what is on its way to a provider
+    is finished first.
     """
     with ExitStack() as stack, _stoppable():
         _run(stack, processes or 2 * (os.cpu_count() or 1), host, port, sandbox=sandbox)
@@ -92,6 +93,7 @@ def _children(processes: int, host: str, port: int, environ: Mapping[str, str]) 
         "api": api_command(host=host, port=port),  # first: it is up before the others
         "worker": worker_command(processes=processes, queues=QUEUES),
         "beat": beat_command(),
+        "console": console_command(host=host, port=_next_free(port + 1)),
     }
 
     return [Child(name, command, env=environ, cwd=Path.cwd()) for name, command in commands.items()]

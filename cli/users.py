@@ -1,20 +1,27 @@
 """`refundry users`: people and their roles."""
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from cli.command import command, group
+from cli.errors import Unusable
 from cli.output import Row
 from cli.session import Session
-from engine import people
+from engine import people, sessions
 from engine.people import Role, Verb
 
 app = group("Users: viewer, operator, approver, admin.")
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The user.")]
 Roles = Annotated[list[Role], typer.Option("--role", help="A role; may be repeated.")]
+
+PasswordFile = Annotated[
+    str | None, typer.Option("--password-file", metavar="FILE", help="What has the password (a file, - for stdin).")
+]
 
 COLUMNS: dict[str, Callable[[Row], Any]] = {
     "Name": lambda row: row["name"],
@@ -31,12 +38,39 @@ def list_users(session: Session) -> None:
 
 
 @command(app, "create")
-def create_user(session: Session, *, name: Name, role: Roles) -> None:
-    """Add a user. Once there is an admin, everybody says who they are: --actor or REFUNDRY_ACTOR."""
+def create_user(session: Session, *, name: Name, role: Roles, password_file: PasswordFile = None) -> None:
+    """Add a user. Once there is an admin, everybody says who they are: --actor or REFUNDRY_ACTOR.
+
+    With a password the user can sign in to the console.
+    """
     who = session.actor(Verb.ADMINISTER)
+    password = None if password_file is None else _password(password_file)
     people.create(session.engine, who, name, frozenset(role))
+    if password is not None:
+        sessions.set_password(session.engine, who, name, password)
 
     _told(session, name, "created")
+
+
+@command(app, "password")
+def give_password(session: Session, *, name: Name, password_file: PasswordFile = None) -> None:
+    """Give a user a password for the console; their sessions end. It is asked for unless a file has it."""
+    who = session.actor(Verb.SEE)
+    sessions.set_password(session.engine, who, name, _password(password_file))
+    session.out.say(f"{name} has a new password", name=name)
+
+
+def _password(path: str | None) -> str:
+    """From a file, stdin or a person; Unusable where it cannot be read."""
+    if path is None:
+        given: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
+        return given
+    try:
+        words = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise Unusable(f"{path}: cannot be read: {type(error).__name__}") from None
+
+    return words.rstrip("\r\n")
 
 
 @command(app, "grant")

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Annotated, Any
 
-import redis
 import typer
 from sqlalchemy.exc import OperationalError
 
@@ -14,14 +13,14 @@ from cli.errors import Unusable
 from cli.output import Row
 from cli.session import Session
 from cli.times import duration
-from cli.words import ago
 from config.celery import QUEUES
 from domain.errors import Refused
+from domain.words import ago
 from engine import operate
 from engine.people import Verb
 from engine.view import stamp
 from ledger import workers
-from signals.stream import EVENTS, GROUP, INTAKE, REJECTED
+from signals.depths import depths
 
 SILENT = 2
 
@@ -117,10 +116,8 @@ def list_queues(session: Session) -> None:
     client = session.engine.redis
     if client is None:
         raise Unusable("no Redis is configured")
-    rows = [_queue(client, name) for name in QUEUES]
-    rows += [_stream(client, name) for name in (INTAKE, REJECTED, EVENTS)]
     session.out.rows(
-        rows,
+        depths(client, QUEUES),
         {
             "Name": lambda row: row["name"],
             "Kind": lambda row: row["kind"],
@@ -129,26 +126,6 @@ def list_queues(session: Session) -> None:
         },
         empty="",
     )
-
-
-def _queue(client: "redis.Redis", name: str) -> Row:
-    return {"name": name, "kind": "queue", "depth": client.llen(name), "pending": None}
-
-
-def _stream(client: "redis.Redis", name: str) -> Row:
-    return {"name": name, "kind": "stream", "depth": client.xlen(name), "pending": _pending(client, name)}
-
-
-def _pending(client: "redis.Redis", name: str) -> int | None:
-    """Entries that a worker has read and not yet acknowledged."""
-    if name != INTAKE:
-        return None
-    try:
-        summary: Any = client.xpending(name, GROUP)
-    except redis.ResponseError:  # nobody has ever read it
-        return 0
-
-    return int(summary["pending"])
 
 
 @command(queues_app, "pause")

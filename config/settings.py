@@ -46,6 +46,7 @@ __all__ = [
 ]
 
 WayIn = Literal["console", "cli", "api", "stream", "celery"]
+RoleName = Literal["viewer", "operator", "approver", "admin"]
 Level = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 
 _H = 3600.0
@@ -188,6 +189,31 @@ class ApprovalSettings(Section):
     expires: Seconds = 72 * 3600.0
 
 
+class OidcSettings(Section):
+    """`[console.oidc]`: who signs people in.
+
+    `roles`: a group of the roles claim to a role; without any, admins give roles here.
+    """
+
+    issuer: WebAddress
+    client_id: str = Field(min_length=1)
+    client_secret: SecretStr
+    label: str = "Single sign-on"
+    name_claim: str = "preferred_username"
+    roles_claim: str = "groups"
+    roles: dict[str, RoleName] = Field(default_factory=dict)
+
+
+class ConsoleSettings(Section):
+    """`[console]`: the pages for people. `url`: the address they type, where it is not a loopback one."""
+
+    url: WebAddress | None = None
+    environment: Literal["live", "test", "demo"] = "live"
+    idle: Seconds = 1800.0
+    lifetime: Seconds = 12 * 3600.0
+    oidc: OidcSettings | None = None
+
+
 class CelerySettings(Section):
     """`[celery]`: what Flower and `inspect` need; off, for whoever reaches the broker could use it."""
 
@@ -280,6 +306,7 @@ class Settings(BaseSettings):
     accounts: dict[AccountName, AccountSettings] = Field(default_factory=dict)
     approvals: ApprovalSettings = ApprovalSettings()
     celery: CelerySettings = CelerySettings()
+    console: ConsoleSettings = ConsoleSettings()
     events: EventSettings = EventSettings()
     intake: IntakeSettings = IntakeSettings()
     notifications: NotificationSettings = NotificationSettings()

@@ -320,7 +320,7 @@ def ask_accept(engine: Engine, actor: Actor, difference_id: str, *, code: str, r
         approvals.ask_about(
             connection,
             difference_id=found.id,
-            snapshot=_snapshot(stands),
+            snapshot=snapshot(stands),
             approval_id=approval_id,
             kind=ACCEPT,
             rule="accepting a difference",
@@ -344,7 +344,7 @@ def ask_accept(engine: Engine, actor: Actor, difference_id: str, *, code: str, r
 def carry_out(connection: Connection, engine: Engine, request: Approval, actor: Actor) -> Difference:
     """Two people live with it. It must stand as it was asked about."""
     found = _get(connection, request.difference_id or "", lock=True)
-    if request.snapshot != _snapshot(found):
+    if request.snapshot != snapshot(found):
         raise Conflict("changed-since", f"the difference has changed since it was asked about: it is {found.state}")
     code = msgspec.json.decode(request.params)["code"]
     data = {"approval": request.id, "requested_by": request.requested_by}
@@ -363,7 +363,8 @@ def ended_request(
     return found
 
 
-def _snapshot(found: Difference) -> str:
+def snapshot(found: Difference) -> str:
+    """What the requester saw of the difference."""
     seen = {name: getattr(found, name) for name in ("kind", "state", "amount", "currency", "theirs", "refund_id")}
 
     return msgspec.json.encode(seen).decode()

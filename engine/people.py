@@ -13,7 +13,7 @@ from ledger.people import Person
 
 SYSTEM = "system"
 # One spelling for one person: what looks alike must not count as two.
-_NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}", re.ASCII)
+NAME = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}", re.ASCII)
 
 
 class Role(StrEnum):
@@ -29,6 +29,7 @@ class Verb(StrEnum):
     """What a role may do; whatever is not listed for a role is off."""
 
     SEE = "see"
+    REVEAL = "reveal"
     ACT = "act"
     CREATE = "create"
     DECIDE = "decide"
@@ -38,9 +39,9 @@ class Verb(StrEnum):
 
 ALLOWED: dict[Role, frozenset[Verb]] = {
     Role.VIEWER: frozenset({Verb.SEE}),
-    Role.OPERATOR: frozenset({Verb.SEE, Verb.ACT, Verb.CREATE, Verb.SWITCH}),
-    Role.APPROVER: frozenset({Verb.SEE, Verb.DECIDE}),
-    Role.ADMIN: frozenset({Verb.SEE, Verb.SWITCH, Verb.ADMINISTER}),
+    Role.OPERATOR: frozenset({Verb.SEE, Verb.REVEAL, Verb.ACT, Verb.CREATE, Verb.SWITCH}),
+    Role.APPROVER: frozenset({Verb.SEE, Verb.REVEAL, Verb.DECIDE}),
+    Role.ADMIN: frozenset({Verb.SEE, Verb.REVEAL, Verb.SWITCH, Verb.ADMINISTER}),
 }
 
 
@@ -84,10 +85,20 @@ def require(actor: Actor, verb: Verb) -> None:
     raise Forbidden("forbidden", f"{actor.name} may not do this: it takes the role {able}")
 
 
+def refused(engine: Engine, actor: Actor, what: str, error: Forbidden) -> None:
+    """Put on record that somebody tried what they may not."""
+    data = {"what": what[:200], "code": error.code}
+    engine.ledger.run(
+        lambda connection: journal.append(
+            connection, f"user/{actor.name}", "user.refused", actor=actor.name, now=engine.clock(), data=data
+        )
+    )
+
+
 def create(engine: Engine, actor: Actor, name: str, roles: frozenset[Role]) -> None:
     """Add a person; the first one may be made by the system."""
     require(actor, Verb.ADMINISTER)
-    if name == SYSTEM or not _NAME.fullmatch(name):
+    if name == SYSTEM or not NAME.fullmatch(name):
         raise Refused("name-invalid", "a user's name is 1 to 64 of a-z, 0-9, dot, @, _ and -, and not 'system'")
 
     def work(connection: Connection) -> None:

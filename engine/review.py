@@ -245,6 +245,24 @@ def _ask(
         raise Conflict("already-asked", "this refund has an open request already") from None
 
 
+def evidence_of(engine: Engine, actor: Actor, approval_id: str) -> bytes:
+    """What was given with a request; who looked is on record. Raises NotFound."""
+    require(actor, Verb.REVEAL)
+
+    def work(connection: Connection) -> bytes | None:
+        sealed = approvals.evidence(connection, approval_id)
+        subject = f"approval/{approval_id}"
+        if sealed is not None:
+            journal.append(connection, subject, "evidence.read", actor=actor.name, now=engine.clock(), data={})
+        return sealed
+
+    sealed = engine.ledger.run(work)
+    if sealed is None:
+        raise NotFound("not-found", f"there is no evidence with a request {approval_id!r}")
+
+    return engine.vault.open(sealed)
+
+
 def _well_founded(reason: str, evidence: bytes) -> None:
     if not reason.strip():
         raise Refused("reason-required", "a reason is required")
@@ -252,6 +270,18 @@ def _well_founded(reason: str, evidence: bytes) -> None:
         raise Refused("evidence-required", "the evidence is empty")
     if len(evidence) > MAX_EVIDENCE:
         raise Refused("evidence-too-large", f"the evidence has {len(evidence)} bytes, at most {MAX_EVIDENCE} are taken")
+
+
+def look_at(engine: Engine, approval_id: str) -> tuple[Approval, str]:
+    """A request, and what its snapshot would be if it were asked now. Raises NotFound."""
+    with engine.ledger.read() as connection:
+        request = approvals.get(connection, approval_id)
+        if request is None:
+            raise NotFound("not-found", f"there is no request {approval_id!r}")
+        if request.refund_id is not None:
+            return request, approvals.snapshot(_get(connection, request.refund_id))
+
+    return request, differences.snapshot(differences.get(engine, request.difference_id or ""))
 
 
 def approve(engine: Engine, actor: Actor, approval_id: str) -> Refund | Difference:

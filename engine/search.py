@@ -22,8 +22,9 @@ NAMES = (*LISTS, *TEXTS, *HASHED)
 
 
 def parse(words: str, vault: Vault, narrowed: Filter | None = None) -> Filter:
-    """`order:123 state:review lin@example.com`; a bare word is any kind of id, or an e-mail address.
+    """`order:123 state:review lin@example.com`; a bare word is any kind of id, an e-mail address, a name.
 
+    Words without any `name:` are one text, such as a full name.
     The same name twice means either; different ones mean both. Raises InvalidJob naming the part that is wrong.
     """
     wanted = narrowed or Filter()
@@ -35,6 +36,8 @@ def parse(words: str, vault: Vault, narrowed: Filter | None = None) -> Filter:
 
 
 def _split(words: str) -> list[str]:
+    if not any(mark in words for mark in ":\"'"):
+        return [words.strip()] if words.strip() else []
     try:
         return shlex.split(words)
     except ValueError as error:
@@ -61,7 +64,9 @@ def _any(wanted: Filter, word: str, vault: Vault) -> Filter:
     if "@" in word:
         return replace(wanted, email_hash=vault.index("email", word))
 
-    return replace(wanted, anything=(*wanted.anything, word))
+    found = tuple(digest for kind in ("name", "customer") if (digest := vault.index(kind, word)) is not None)
+
+    return replace(wanted, anything=(*wanted.anything, word), hashes={**wanted.hashes, word: found})
 
 
 def _wrong(part: str, why: str) -> InvalidJob:

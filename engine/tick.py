@@ -7,7 +7,7 @@ from domain.refund import moved
 from domain.state import State
 from engine import fanout, notifications
 from engine.bootstrap import Engine
-from ledger import approvals, deliveries, journal, notification, queries, refunds, webhooks, workers
+from ledger import approvals, deliveries, journal, notification, queries, refunds, sessions, webhooks, workers
 from ledger.approvals import SEND
 from ledger.refunds import Change
 
@@ -54,10 +54,11 @@ def beat_is_silent(engine: Engine) -> bool:
 
 
 def housekeep(engine: Engine) -> None:
-    """Expire requests nobody decided, cast an anchor over the journal, forget old workers and deliveries."""
+    """Expire requests nobody decided, cast an anchor over the journal, forget old workers, sessions and deliveries."""
     engine.ledger.run(lambda connection: _expire(connection, engine))
     engine.ledger.run(lambda connection: _anchor(connection, engine))
     engine.ledger.run(lambda connection: workers.forget(connection, engine.clock() - 86_400))
+    engine.ledger.run(lambda connection: sessions.forget(connection, engine.clock() - 86_400, engine.clock()))
     _forget_deliveries(engine)
     notifications.housekeep(engine)
     with engine.ledger.read() as connection:

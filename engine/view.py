@@ -11,6 +11,7 @@ from domain.refund import Refund, personal_parts
 from domain.state import State
 from domain.verdict import Verdict
 from engine.bootstrap import Engine
+from engine.people import Actor, Verb, require
 from engine.review import judge, verdict_of
 from ledger import journal, queries, refunds
 from ledger.reconcile import Difference, Run
@@ -139,6 +140,19 @@ def _personal(engine: Engine, refund: Refund) -> tuple[Mapping[str, Any], Mappin
         return {}, {}
 
     return personal_parts(msgspec.json.decode(engine.vault.open(refund.personal)))
+
+
+def reveal(engine: Engine, actor: Actor, refund: Refund) -> dict[str, Any]:
+    """Customer and bank data in full; who looked is on record."""
+    require(actor, Verb.REVEAL)
+    engine.ledger.run(
+        lambda connection: journal.append(
+            connection, f"reveal/{refund.id}", "customer.revealed", actor=actor.name, now=engine.clock(), data={}
+        )
+    )
+    customer, bank_account = _personal(engine, refund)
+
+    return {"customer": dict(customer), "bank_account": dict(bank_account)}
 
 
 def masked(value: Any) -> Any:

@@ -158,11 +158,25 @@ def get(connection: Connection, approval_id: str) -> Approval | None:
     return None if row is None else Approval(**row._mapping)  # noqa: SLF001 - the documented way
 
 
+def evidence(connection: Connection, approval_id: str) -> bytes | None:
+    """The sealed evidence of a request; None where there is none."""
+    sealed: bytes | None = connection.execute(select(approval.c.evidence).where(approval.c.id == approval_id)).scalar()
+
+    return sealed
+
+
 def listed(connection: Connection, *, status: str | None = "open", limit: int = 100) -> list[Approval]:
     """Requests, oldest first."""
     query = select(*_COLUMNS).order_by(approval.c.requested_at, approval.c.id).limit(limit)
     if status is not None:
         query = query.where(approval.c.status == status)
+
+    return [Approval(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001
+
+
+def decided(connection: Connection, *, limit: int = 100) -> list[Approval]:
+    """Requests that are not open any more, the latest first."""
+    query = select(*_COLUMNS).where(approval.c.status != "open").order_by(approval.c.decided_at.desc()).limit(limit)
 
     return [Approval(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001
 

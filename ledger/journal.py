@@ -50,9 +50,26 @@ def firsts(connection: Connection, subjects: Sequence[str]) -> dict[str, dict[st
     return {subject: msgspec.json.decode(data) for subject, data in connection.execute(query)}
 
 
-def recent(connection: Connection, *, limit: int, subject_like: str = "%") -> list[dict[str, Any]]:
-    """The newest events of all subjects."""
+def recent(
+    connection: Connection,
+    *,
+    limit: int,
+    subject_like: str = "%",
+    actor: str | None = None,
+    kind: str | None = None,
+    since: float | None = None,
+    before: float | None = None,
+) -> list[dict[str, Any]]:
+    """The newest events of all subjects; `since` and `before` bound what has to be read."""
     query = select(event).where(event.c.subject.like(subject_like)).order_by(event.c.at.desc()).limit(limit)
+    if actor is not None:
+        query = query.where(event.c.actor == actor)
+    if kind is not None:
+        query = query.where(event.c.type == kind)
+    if since is not None:
+        query = query.where(event.c.at >= since)
+    if before is not None:
+        query = query.where(event.c.at < before)
 
     return [{**row._mapping, "data": msgspec.json.decode(row.data)} for row in connection.execute(query)]  # noqa: SLF001
 

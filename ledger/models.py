@@ -488,6 +488,46 @@ person = Table(
     Column("disabled", Boolean, nullable=False, server_default=false()),
     Column("created_by", String(96), nullable=False),
     Column("created_at", Double, nullable=False),
+    # Argon2's own text, with its parameters and salt; none for who signs in elsewhere.
+    Column("password", String(255)),
+    # Who it is for the identity provider: its issuer and subject.
+    Column("subject", String(512)),
+)
+Index(
+    "uq_person_subject",
+    person.c.subject,
+    unique=True,
+    postgresql_where=text("subject IS NOT NULL"),
+    sqlite_where=text("subject IS NOT NULL"),
+)
+
+# Secrets of people's browsers are kept as hashes only.
+session = Table(
+    "session",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("person", String(64), nullable=False, index=True),
+    Column("created_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("agent", String(200), nullable=False),
+)
+
+sign_in_link = Table(
+    "sign_in_link",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("person", String(64), nullable=False),
+    Column("expires_at", Double, nullable=False),
+)
+
+# How often somebody tried to sign in in vain, by name and by address.
+sign_in_try = Table(
+    "sign_in_try",
+    metadata,
+    Column("key", String(96), primary_key=True),
+    Column("count", Integer, nullable=False),
+    Column("last_at", Double, nullable=False),
 )
 
 heartbeat = Table(

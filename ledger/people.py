@@ -46,5 +46,29 @@ def set_roles(connection: Connection, name: str, roles: tuple[str, ...]) -> None
     connection.execute(update(person).where(person.c.name == name).values(roles=" ".join(roles), disabled=not roles))
 
 
+def password(connection: Connection, name: str) -> str | None:
+    """The hash of a user's password."""
+    found: str | None = connection.execute(select(person.c.password).where(person.c.name == name)).scalar()
+
+    return found
+
+
+def set_password(connection: Connection, name: str, hashed: str) -> None:
+    """Replace the hash of a user's password."""
+    connection.execute(update(person).where(person.c.name == name).values(password=hashed))
+
+
+def of_subject(connection: Connection, subject: str) -> Person | None:
+    """Whom the identity provider means."""
+    row = connection.execute(select(person).where(person.c.subject == subject)).first()
+
+    return None if row is None else _load(row)
+
+
+def bind_subject(connection: Connection, name: str, subject: str) -> None:
+    """Say who a user is for the identity provider."""
+    connection.execute(update(person).where(person.c.name == name).values(subject=subject))
+
+
 def _load(row: Any) -> Person:
     return Person(name=row.name, roles=tuple(row.roles.split()), disabled=bool(row.disabled))

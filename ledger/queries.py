@@ -1,7 +1,7 @@
 """Reading the ledger for people: found by any id, listed page by page, counted."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_, select, text
@@ -14,7 +14,10 @@ from ledger.refunds import COLUMNS, load
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """What a list is narrowed to; empty parts narrow nothing. Hashes are of normalised values."""
+    """What a list is narrowed to; empty parts narrow nothing. Hashes are of normalised values.
+
+    `anything`: words that are any kind of id, or whose `hashes` are a customer's name or reference.
+    """
 
     states: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ()
@@ -25,6 +28,7 @@ class Filter:
     payment_id: str | None = None
     order_id: str | None = None
     anything: tuple[str, ...] = ()
+    hashes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     email_hash: str | None = None
     name_hash: str | None = None
     customer_hash: str | None = None
@@ -35,15 +39,8 @@ class Filter:
 
 def find(connection: Connection, word: str, hashes: Sequence[str] = ()) -> list[Refund]:
     """Refunds with `word` as any kind of id: ours, reference, order, payment, provider's, handle; or a hashed term."""
-    clauses = [_any_id(word)]
-    for digest in hashes:
-        clauses += [
-            refund.c.email_hash == digest,
-            refund.c.name_hash == digest,
-            refund.c.last_name_hash == digest,
-            refund.c.customer_hash == digest,
-        ]
-    rows = connection.execute(select(*COLUMNS).where(or_(*clauses)).order_by(refund.c.id.desc()).limit(50))
+    query = select(*COLUMNS).where(_anything(word, hashes)).order_by(refund.c.id.desc()).limit(50)
+    rows = connection.execute(query)
 
     return [load(row) for row in rows]
 
@@ -78,13 +75,19 @@ def _clauses(wanted: Filter) -> list[ColumnElement[bool]]:
         clauses.append(_of_payment(wanted.payment_id))
     if wanted.name_hash is not None:
         clauses.append(or_(refund.c.name_hash == wanted.name_hash, refund.c.last_name_hash == wanted.name_hash))
-    clauses += [_any_id(word) for word in wanted.anything]
+    clauses += [_anything(word, wanted.hashes.get(word, ())) for word in wanted.anything]
     if wanted.created_after is not None:
         clauses.append(refund.c.created_at >= wanted.created_after)
     if wanted.created_before is not None:
         clauses.append(refund.c.created_at < wanted.created_before)
 
     return clauses
+
+
+def _anything(word: str, hashes: Sequence[str]) -> ColumnElement[bool]:
+    columns = (refund.c.email_hash, refund.c.name_hash, refund.c.last_name_hash, refund.c.customer_hash)
+
+    return or_(_any_id(word), *(column == digest for digest in hashes for column in columns))
 
 
 def _any_id(word: str) -> ColumnElement[bool]:
@@ -121,9 +124,11 @@ def first_handles(connection: Connection, ids: Sequence[str]) -> dict[str, str]:
     return {str(row.refund_id): str(row.handle) for row in connection.execute(query)}
 
 
-def dead(connection: Connection, *, limit: int, before: str | None = None) -> list[Refund]:
+def dead(
+    connection: Connection, *, limit: int, before: str | None = None, wanted: Filter | None = None
+) -> list[Refund]:
     """Dead letters, newest first: what stands in review, and what the provider took back."""
-    query = select(*COLUMNS).where(_DEAD).order_by(refund.c.id.desc()).limit(limit)
+    query = select(*COLUMNS).where(_DEAD, *_clauses(wanted or Filter())).order_by(refund.c.id.desc()).limit(limit)
     if before is not None:
         query = query.where(refund.c.id < before)
 

@@ -15,9 +15,9 @@ from cli.demo.shop import Shop
 from cli.demo.show import Display
 from cli.demo.world import World, WorldFailed, private_folder, running
 from cli.simulated import DidNotStart
-from cli.words import ago
 from domain.refund import Refund
 from domain.state import OPEN, State
+from domain.words import ago
 from ledger import queries, workers
 from ledger.queries import Filter
 

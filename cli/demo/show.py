@@ -13,8 +13,8 @@ from rich.text import Text
 
 from cli.demo.faults import WORDS
 from cli.demo.proof import Check, Evidence
-from cli.words import advice_in_words, cause_in_words
 from domain.state import LABELS, State
+from domain.words import advice_in_words, cause_in_words
 
 LINE_EVERY = 2.0
 BAR = 40

@@ -49,7 +49,7 @@ def test_what_cannot_be_worked_is_a_usage_fault(home, executed, refundry, argume
     assert executed == []
 
 
-@pytest.mark.parametrize("command", ["worker", "beat"])
+@pytest.mark.parametrize("command", ["worker", "beat", "console"])
 def test_nobody_works_on_a_database_that_is_not_up_to_date(home, executed, refundry, command):
     (home / "ledger.db").unlink()
 

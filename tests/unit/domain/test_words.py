@@ -4,9 +4,9 @@ import pytest
 
 from cli import toml
 from cli.times import money
-from cli.words import ADVICE, CAUSES, ago
 from domain.decision import Cause
 from domain.verdict import Advice
+from domain.words import ADVICE, CAUSES, ago
 
 
 def test_every_cause_and_every_verdict_has_words():

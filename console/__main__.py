@@ -1,0 +1,64 @@
+"""The console's process: settings in, a server out."""
+
+import argparse
+import os
+import sys
+
+import uvicorn
+
+from config.logging import configure as configure_logging
+from config.settings import load_settings
+from console.app import create_app
+from console.guard import is_loopback
+from domain.errors import Forbidden
+from engine.bootstrap import Engine
+from engine.sessions import offer_link
+from tasks.app import configure
+from tasks.runtime import engine_with_bells
+
+#: What is under way when the console ends has so long to be answered.
+GRACE = 5
+
+
+def main() -> None:
+    """Serve until stopped."""
+    parser = argparse.ArgumentParser(prog="python -m console")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8081)
+    given = parser.parse_args()
+    settings = load_settings()
+    configure_logging(settings.logging.level, stream=sys.stderr)
+    if settings.redis.url is not None:
+        configure(settings)
+    engine = engine_with_bells(settings)
+    _introduce(engine, given.host, given.port)
+    try:
+        uvicorn.run(
+            create_app(engine, host=given.host),
+            host=given.host,
+            port=given.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=settings.console.url is not None,
+            timeout_graceful_shutdown=GRACE,
+        )
+    finally:
+        engine.close()
+
+
+def _introduce(engine: Engine, host: str, port: int) -> None:
+    """Say where it is; whoever holds this terminal may sign in once without a password, from this machine."""
+    address = engine.settings.console.url or f"http://{host}:{port}"
+    sys.stderr.write(f"refundry: console   {address}\n")
+    if not is_loopback(host):
+        return
+    try:
+        secret = offer_link(engine, os.environ.get("REFUNDRY_ACTOR"))
+    except Forbidden:
+        return
+    sys.stderr.write(f"refundry: sign in   {address}/sign-in/link?secret={secret}  (once, within 10 minutes)\n")
+
+
+if __name__ == "__main__":
+    main()

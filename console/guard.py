@@ -1,0 +1,113 @@
+"""What every request passes: the right host, the same origin for what acts, bounded bodies; and the headers back."""
+
+import hmac
+import ipaddress
+import secrets
+from hashlib import sha256
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LARGEST_BODY = 6 * 1024 * 1024
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    # Not no-referrer: browsers would then send `Origin: null` with our own forms.
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
+}
+_LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+def is_loopback(address: str | None) -> bool:
+    """Whether an address is this machine's own."""
+    if address == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(address or "").is_loopback
+    except ValueError:
+        return False
+
+
+class Guard:
+    """Middleware around the whole application. `url`: the console's public address, None on a loopback one."""
+
+    def __init__(self, app: ASGIApp, *, url: str | None, host: str) -> None:
+        self._app = app
+        self._secure = url is not None and url.startswith("https://")
+        public = urlsplit(url or "").hostname
+        self._hosts = {public} if public else {*_LOCAL, host}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        problem = self._problem(scope["method"], Headers(scope=scope))
+        answer = self._app if problem is None else PlainTextResponse(problem[1], problem[0])
+
+        async def dressed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._dress(MutableHeaders(scope=message))
+            await send(message)
+
+        await answer(scope, receive, dressed)
+
+    def _problem(self, method: str, headers: Headers) -> tuple[int, str] | None:
+        """Status and words for what must not come in; None for what may."""
+        host = headers.get("host", "")
+        if host.rsplit(":", 1)[0] not in self._hosts and host not in self._hosts:
+            return 421, "This console answers under another name: see [console] url."
+        if method in SAFE_METHODS:
+            return None
+        if not same_origin(headers):
+            return 403, "This request comes from another site and was not carried out."
+        length = headers.get("content-length")
+        if length is None or not length.isdecimal():
+            return 411, "The length of the request is missing."
+
+        return (413, "The request is too large.") if int(length) > LARGEST_BODY else None
+
+    def _dress(self, headers: MutableHeaders) -> None:
+        for name, value in HEADERS.items():
+            headers[name] = value
+        if self._secure:
+            headers["Strict-Transport-Security"] = "max-age=31536000"
+        headers.setdefault("Cache-Control", "no-store")
+
+
+def same_origin(headers: Headers) -> bool:
+    """Whether the browser says that one of our own pages asks. A browser that says nothing is refused."""
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    origin = headers.get("origin")
+
+    return origin is not None and urlsplit(origin).netloc == headers.get("host")
+
+
+def make_token(secret: str) -> str:
+    """A form's token for a session; another one each time, so that compression tells nothing about it."""
+    nonce = secrets.token_hex(16)
+
+    return nonce + _bound(secret, nonce)
+
+
+def is_token(secret: str, token: str) -> bool:
+    """Whether the token was made for this session."""
+    nonce, digest = token[:32], token[32:]
+
+    return hmac.compare_digest(digest.encode(), _bound(secret, nonce).encode())
+
+
+def _bound(secret: str, nonce: str) -> str:
+    return hmac.new(secret.encode(), f"form:{nonce}".encode(), sha256).hexdigest()

@@ -1,0 +1,155 @@
+"""S2: the list, and the one search box."""
+
+import csv
+import io
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
+
+from console.pages import go, money, page
+from console.session import Signed, TheEngine
+from domain.errors import InvalidJob
+from domain.refund import Refund
+from domain.state import State
+from engine import search
+from engine.bootstrap import Engine
+from engine.view import find, refund_view
+from ledger import queries
+from ledger.queries import Filter
+
+router = APIRouter()
+
+PAGE = 50
+MOST_EXPORTED = 50_000
+Texts = Annotated[list[str], Query()]
+_EMPTY: Texts = []
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+@router.get("/refunds")
+def show(
+    request: Request,
+    engine: TheEngine,
+    _signed: Signed,
+    q: Annotated[str, Query(max_length=300)] = "",
+    state: Texts = _EMPTY,
+    account: Texts = _EMPTY,
+    after: Annotated[str, Query(alias="from")] = "",
+    to: str = "",
+    before: str | None = None,
+) -> Response:
+    given = _given(q, state, account, after, to)
+    exact = _exact(engine, given)
+    if exact is not None:
+        return go(f"/refunds/{exact}")
+    error, rows = "", []
+    try:
+        rows = _page(engine, _filter(engine, given), PAGE + 1, before)
+    except InvalidJob as problem:
+        error = str(problem).removeprefix("#/query: ")
+    more = len(rows) > PAGE
+    rows = rows[:PAGE]
+
+    return page(
+        request,
+        "refunds.html",
+        status=422 if error else 200,
+        live="5" if before is None else False,
+        given=given,
+        narrowed=any(given.values()),
+        error=error,
+        names=search.NAMES,
+        accounts=list(engine.accounts),
+        rows=[refund_view(engine, each) for each in rows],
+        newest=_address(given) if before else "",
+        older=_address(given, before=rows[-1].id) if more else "",
+        export=f"/refunds.csv?{urlencode(_set(given), doseq=True)}",
+    )
+
+
+@router.get("/refunds.csv")
+def export(
+    engine: TheEngine,
+    _signed: Signed,
+    q: Annotated[str, Query(max_length=300)] = "",
+    state: Texts = _EMPTY,
+    account: Texts = _EMPTY,
+    after: Annotated[str, Query(alias="from")] = "",
+    to: str = "",
+) -> Response:
+    """The same list as a file; customers masked."""
+    wanted = _filter(engine, _given(q, state, account, after, to))
+    headers = {"Content-Disposition": 'attachment; filename="refunds.csv"'}
+
+    return StreamingResponse(_lines(engine, wanted), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+def _lines(engine: Engine, wanted: Filter) -> Iterator[str]:
+    columns = ("id", "reference", "account", "state", "amount", "currency", "provider_refund_id", "created_at")
+    yield csv_line((*columns, "shown"))
+    before, left = None, MOST_EXPORTED
+    while left > 0 and (rows := _page(engine, wanted, min(500, left), before)):
+        for each in rows:
+            view = refund_view(engine, each)
+            yield csv_line((*(view[name] for name in columns), money(each.amount, each.currency)))
+        before, left = rows[-1].id, left - len(rows)
+
+
+def csv_line(values: tuple[Any, ...]) -> str:
+    """One line of CSV; what a spreadsheet would run as a formula gets an apostrophe."""
+    out = io.StringIO()
+    safe = (f"'{each}" if isinstance(each, str) and each.startswith(_FORMULA) else each for each in values)
+    csv.writer(out, lineterminator="\n").writerow(safe)
+
+    return out.getvalue()
+
+
+def _given(q: str, state: list[str], account: list[str], after: str, to: str) -> dict[str, Any]:
+    known = [each for each in state if each in set(State)]
+
+    return {"q": q.strip(), "state": known, "account": [each for each in account if each], "from": after, "to": to}
+
+
+def _exact(engine: Engine, given: dict[str, Any]) -> str | None:
+    """A bare word that names one refund is that refund."""
+    word = given["q"]
+    if not word or ":" in word or any(given[name] for name in ("state", "account", "from", "to")):
+        return None
+    found = find(engine, word)
+
+    return found[0].id if len(found) == 1 else None
+
+
+def _filter(engine: Engine, given: dict[str, Any]) -> Filter:
+    narrowed = Filter(
+        states=tuple(given["state"]),
+        accounts=tuple(given["account"]),
+        created_after=_day(given["from"]),
+        created_before=_day(given["to"], timedelta(days=1)),
+    )
+
+    return search.parse(given["q"], engine.vault, narrowed)
+
+
+def _day(text: str, more: timedelta = timedelta(0)) -> float | None:
+    try:
+        return (datetime.fromisoformat(text).replace(tzinfo=UTC) + more).timestamp() if text else None
+    except ValueError:
+        return None
+
+
+def _page(engine: Engine, wanted: Filter, limit: int, before: str | None) -> list[Refund]:
+    with engine.ledger.read() as connection:
+        return queries.page(connection, wanted, limit=limit, before=before)
+
+
+def _set(given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in given.items() if value}
+
+
+def _address(given: dict[str, Any], **more: str) -> str:
+    return f"/refunds?{urlencode({**_set(given), **more}, doseq=True)}"

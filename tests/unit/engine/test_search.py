@@ -1,0 +1,37 @@
+import pytest
+
+from domain.errors import InvalidJob
+from engine.search import parse
+from ledger.vault import Vault
+from tests.support.settings import ENCRYPTION_KEY, INDEX_KEY
+
+VAULT = Vault([ENCRYPTION_KEY], INDEX_KEY)
+
+
+def test_words_without_a_name_are_one_text():
+    assert parse("  R-1 ", VAULT).anything == ("R-1",)
+    assert parse("Lin Smith", VAULT).anything == ("Lin Smith",)
+    assert VAULT.index("name", "lin smith") in parse("Lin Smith", VAULT).hashes["Lin Smith"]
+    assert parse("", VAULT).anything == ()
+
+
+def test_an_address_is_only_ever_a_hash():
+    wanted = parse("Lin@Example.com", VAULT)
+
+    assert (wanted.email_hash, wanted.anything) == (VAULT.index("email", "lin@example.com"), ())
+
+
+def test_names_narrow_and_the_same_name_twice_means_either():
+    wanted = parse('state:review state:unknown order:"A 1" ref:R-1 name:Smith', VAULT)
+
+    assert wanted.states == ("review", "unknown")
+    assert (wanted.order_id, wanted.reference) == ("A 1", "R-1")
+    assert wanted.name_hash == VAULT.index("name", "smith")
+
+
+@pytest.mark.parametrize("words", ["state:gone", "colour:blue", '"open', "order:'open"])
+def test_what_cannot_be_read_is_named(words):
+    with pytest.raises(InvalidJob) as caught:
+        parse(words, VAULT)
+
+    assert caught.value.code == "query-invalid"
