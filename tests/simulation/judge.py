@@ -43,10 +43,14 @@ class Known:
 class Judge:
     """Reads the database with its own SQL and the sandbox's ledger; knows no code of the product."""
 
-    def __init__(self, database: Database, sandbox: Sandbox, captured: Mapping[tuple[str, str], int]) -> None:
+    def __init__(
+        self, database: Database, sandbox: Sandbox, captured: Mapping[tuple[str, str], int], *, truthful: bool
+    ) -> None:
+        """`truthful`: providers show the amounts that they have moved."""
         self._database = database
         self._sandbox = sandbox
         self._captured = captured
+        self._truthful = truthful
         self._entries: dict[str, list[Entry]] = {}
         self._read = 0
         self.refunds: dict[str, Known] = {}
@@ -200,7 +204,7 @@ class Judge:
         theirs = {each.id: each for each in self._sandbox.refunds.values()}
         for account, ref, number, amount in self._database.rows(OTHERS):
             made = theirs.get(number)
-            if made is None or not made.external or made.amount != amount:
+            if made is None or not made.external or (self._truthful and made.amount != amount):
                 raise Violation("12 others", f"{account} {ref}: {number} of {amount} is booked as made elsewhere")
             sums[account, ref] = sums.get((account, ref), 0) + amount
 

@@ -424,7 +424,8 @@ class World:
         self.sandbox.pending_seconds = self.parameters.pending
         self.sandbox.plan = self._provider_faults()
         self.captured: dict[tuple[str, str], int] = {}
-        self.judge = Judge(self.database, self.sandbox, self.captured)
+        truthful = "wrong_amount" not in self.faults.rates
+        self.judge = Judge(self.database, self.sandbox, self.captured, truthful=truthful)
         self.redis = SimRedis(self)
         self.shared_limits = Limits(None, "shared", share=1, monotonic=self.loop.time)
         self.jitter = self.faults.stream("jitter").random
