@@ -506,12 +506,11 @@ def _open_request(connection: Connection, approval_id: str) -> Approval:
 
 
 def _covered(connection: Connection, refund: Refund) -> None:
-    """What goes out for the first time must still be in the payment: others may have returned money of it since."""
-    purse = payments.standing(connection, refund.account, refund.payment_ref)
-    if purse is None or purse.captured is None or purse.reserved + purse.refunded <= purse.captured:
-        return
-    beyond = purse.reserved + purse.refunded - purse.captured
-    raise Refused("amount-exceeds-refundable", f"{beyond} more than was captured is refunded or on its way")
+    """What goes out must still be in the payment: others may have returned money of it since."""
+    purse = payments.standing(connection, refund.account, refund.payment_ref, lock=True)
+    if purse is not None and purse.excess:
+        words = f"{purse.excess} more than was captured is refunded or on its way"
+        raise Refused("amount-exceeds-refundable", words)
 
 
 def not_before(job: Mapping[str, Any]) -> float | None:

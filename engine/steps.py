@@ -28,7 +28,8 @@ from engine.order import order_of
 from engine.redact import redacted
 from engine.resolve import Resolved, resolve_payment
 from engine.writer import Answer, Writer
-from ledger import refunds
+from ledger import payments, refunds
+from ledger.payments import Standing
 from ledger.refunds import AttemptEnd, AttemptStart, Change, Frozen
 from providers.base import Ask, Conversation, Move, Question
 from providers.transport import Network
@@ -87,7 +88,7 @@ class Steps:
 
         The intent is committed with the claim: one transaction less than claiming first and freezing then.
         """
-        if not refund.resolved or refund.lost_leases > self.account.policy.max_lost_leases:
+        if not refund.resolved or refund.attempts or refund.lost_leases > self.account.policy.max_lost_leases:
             return None
         conversation = self._refund_conversation(refund, None)
         try:
@@ -131,8 +132,26 @@ class Steps:
             if resolved is None:
                 return
             refund = resolved
+        if refund.attempts and await self._overtaken(refund):
+            return
         sent, outcome = await self._converse(refund, self._refund_conversation(refund, None), None, may_move=True)
         await self._record(sent, outcome, Call.MOVE, earlier_ambiguous=refund.ambiguous)
+
+    async def _overtaken(self, refund: Refund) -> bool:
+        """Whether others took money of its payment since it was first sent, so that a person must decide.
+
+        Before that the cap was a condition of reserving, and whoever books an excess holds back what waits.
+        """
+        purse = await self._blocking(self._purse, refund)
+        if purse is None or not purse.excess:
+            return False
+        await self._give_to_review(refund, Cause.OVER_REFUNDED)
+
+        return True
+
+    def _purse(self, refund: Refund) -> Standing | None:
+        with self.engine.ledger.read() as connection:
+            return payments.standing(connection, refund.account, refund.payment_ref)
 
     async def _resolve(self, refund: Refund) -> Refund | None:
         """Learn payment, amount and cap; None when that ended the step."""
@@ -162,6 +181,8 @@ class Steps:
         order = order_of(self.engine.vault, refund, seen=_seen(frozen))
         provider = self.account.provider
         if step is Step.REPLAY:
+            if await self._overtaken(refund):
+                return
             conversation = self._refund_conversation(refund, frozen)
             sent, outcome = await self._converse(refund, conversation, frozen, may_move=True)
             await self._record(sent, outcome, Call.MOVE, earlier_ambiguous=True, matches=matches)

@@ -28,6 +28,11 @@ class Standing:
         """What may still be refunded."""
         return None if self.captured is None else max(self.captured - self.reserved - self.refunded, 0)
 
+    @property
+    def excess(self) -> int:
+        """How much more than was captured is refunded or on its way, as far as that is known."""
+        return 0 if self.captured is None else max(self.reserved + self.refunded - self.captured, 0)
+
 
 class Obstacle(StrEnum):
     """Why a resolved order cannot be sent."""

@@ -61,13 +61,13 @@ def deliver(endpoint: str) -> None:
 @app.task(name="refunds.notify", max_retries=0)
 def notify(account: str) -> None:
     """Look at what an account's provider has told us."""
-    runtime().turn("notify", account)
+    runtime().begin("notify", account)
 
 
 @app.task(name="refunds.reconcile", max_retries=0)
 def reconcile(account: str) -> None:
     """Go on with the reconciliation of an account."""
-    runtime().reconcile(account)
+    runtime().begin("reconcile", account)
 
 
 @app.task(name="refunds.compare", max_retries=0)

@@ -57,20 +57,16 @@ class Runtime:
         self._transports: dict[str, Transport] = {}
         self._pumps: dict[tuple[str, str], Pump] = {}
         self._deliveries = Deliveries(self.engine)
-        self._comparing: dict[str, Future[None]] = {}
+        self._aside: dict[tuple[str, str], Future[None]] = {}
+        self._again: set[tuple[str, str]] = set()
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="pump-loop", daemon=True)
         self._thread.start()
 
     def turn(self, lane: str, account: str) -> None:
         """One slice of a pump; where more is waiting, the bell rings again."""
-        if account not in self.engine.accounts:
-            return
-        if self._run(self._pump_turn(lane, account)):
-            # The pump itself has held the bell while it worked; this ring must count.
-            if self.engine.bell is not None:
-                self.engine.bell.free(lane, account)
-            self.engine.ring(lane, account)
+        if account in self.engine.accounts and self._run(self._pump(lane, account).turn()):
+            self._ring_again(lane, account)
 
     def deliver(self, endpoint: str) -> None:
         """Wake the desk of a webhook endpoint. It works on beside the pumps, so nobody waits for a receiver here."""
@@ -78,47 +74,55 @@ class Runtime:
             self.engine.bell.free(DELIVER, endpoint)
         self._loop.call_soon_threadsafe(self._deliveries.wake, endpoint)
 
-    def reconcile(self, account: str) -> None:
-        """Begin a slice of an account's reconciliation, unless one is going on here; the task does not wait for it."""
+    def begin(self, lane: str, account: str) -> None:
+        """Begin a slice of what an account has besides payments; the task does not wait for it, nor does the pool.
+
+        While one is going on here the next is begun after it.
+        """
         configured = self.engine.accounts.get(account)
-        if configured is not None and account not in self._comparing:
-            self._comparing[account] = asyncio.run_coroutine_threadsafe(self._compare(configured), self._loop)
+        if configured is None:
+            return
+        if (lane, account) in self._aside:
+            self._again.add((lane, account))
+        else:
+            self._aside[lane, account] = asyncio.run_coroutine_threadsafe(self._slice(lane, configured), self._loop)
 
     def close(self) -> None:
         """Claim nothing more, finish what is in flight, write it down, close."""
         patience = longest_call(list(self.engine.accounts.values()))
-        for comparing in list(self._comparing.values()):
-            comparing.cancel()
+        for slice_ in list(self._aside.values()):
+            slice_.cancel()
         self._run(self._stop(patience))
         self._writer.close()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
         self.engine.close()
 
-    async def _pump_turn(self, lane: str, account: str) -> bool:
-        if lane == notifications.LANE:
-            known = self.engine.accounts[account]
-            return await notifications.process(self.engine, known, self._transport(account), asyncio.to_thread)
-
-        return await self._pump(lane, account).turn()
-
-    async def _compare(self, account: Account) -> None:
-        """One slice; where more is waiting, the bell rings again."""
+    async def _slice(self, lane: str, account: Account) -> None:
         more = False
         try:
-            more = await Reconciler(account, self.engine, network=self._transport(account.name)).turn()
+            more = await self._work(lane, account)
         except Exception:
-            # Its bookmark stands: the next round goes on from there.
-            log.exception("recon.failed", account=account.name)
+            # What it had begun is due again, or has a bookmark: the next round goes on from there.
+            log.exception("slice.failed", lane=lane, account=account.name)
         finally:
-            del self._comparing[account.name]
-        if more:
-            await asyncio.to_thread(self._ring_again, account.name)
+            del self._aside[lane, account.name]
+        if more or (lane, account.name) in self._again:
+            self._again.discard((lane, account.name))
+            await asyncio.to_thread(self._ring_again, lane, account.name)
 
-    def _ring_again(self, account: str) -> None:
+    async def _work(self, lane: str, account: Account) -> bool:
+        network = self._transport(account.name)
+        if lane == notifications.LANE:
+            return await notifications.process(self.engine, account, network, asyncio.to_thread)
+
+        return await Reconciler(account, self.engine, network=network).turn()
+
+    def _ring_again(self, lane: str, account: str) -> None:
+        """Who worked has held the bell meanwhile; this ring must count."""
         if self.engine.bell is not None:
-            self.engine.bell.free("reconcile", account)
-        self.engine.ring("reconcile", account)
+            self.engine.bell.free(lane, account)
+        self.engine.ring(lane, account)
 
     def _pump(self, lane: str, account: str) -> Pump:
         found = self._pumps.get((lane, account))

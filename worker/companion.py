@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 
 from config.logging import configure as configure_logging
 from config.settings import load_settings
+from engine import notifications
 from engine import tick as rounds
 from engine.bootstrap import Engine
 from engine.inbox import take
@@ -120,7 +121,8 @@ class Companion:
         if due or endpoints:
             log.warning("redis.away", working_on=len(due) + len(endpoints))
         for account, lane in due:
-            self._runtime.turn(lane, account)
+            work = self._runtime.begin if lane == notifications.LANE else self._runtime.turn
+            work(lane, account)
         for endpoint in endpoints:
             self._runtime.deliver(endpoint)
 
