@@ -15,7 +15,7 @@ from domain.webhook import EVENT_TYPES, Told
 from engine import webhooks
 from engine.people import Verb
 
-app = group("Webhooks: what endpoints were told of refunds, and the endpoints.")
+app = group("Webhooks: what endpoints were told of refunds, what providers told us, and the endpoints.")
 endpoints_app = group("Endpoints: where events are sent, and the secrets that they are signed with.")
 app.add_typer(endpoints_app, name="endpoints")
 

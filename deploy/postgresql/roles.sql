@@ -34,17 +34,21 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO refundry_
 GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO refundry_app;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO refundry_auditor;
 
--- The journal is append-only for everybody who works; books and people are never deleted.
+-- The journal, its anchors and the postings only grow. Of the rest only what expires is deleted: beats, sessions, tries,
+-- what has been told or notified and is old.
 DO $$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['event', 'anchor'] LOOP
+    FOREACH name IN ARRAY ARRAY['event', 'anchor', 'posting'] LOOP
         IF to_regclass(name) IS NOT NULL THEN
             EXECUTE format('REVOKE UPDATE, DELETE ON %I FROM refundry_app', name);
         END IF;
     END LOOP;
-    FOREACH name IN ARRAY ARRAY['payment', 'refund', 'attempt', 'approval', 'person', 'rejected'] LOOP
+    FOREACH name IN ARRAY ARRAY[
+        'payment', 'refund', 'attempt', 'approval', 'person', 'rejected', 'external', 'account', 'note', 'bookmark',
+        'api_key', 'webhook_endpoint', 'recon_run', 'recon_file', 'recon_line', 'recon_difference'
+    ] LOOP
         IF to_regclass(name) IS NOT NULL THEN
             EXECUTE format('REVOKE DELETE ON %I FROM refundry_app', name);
         END IF;

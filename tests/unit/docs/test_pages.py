@@ -13,6 +13,7 @@ from tools import licences, reference
 ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
 CAUSES = DOCS / "handbook" / "dead-letters"
+COMMAND = re.compile(r"(?:^(?:[$#] )?|`)(?:REFUNDRY_\S+ )*refundry ([a-z][^`#|<>\n]*)", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
@@ -89,22 +90,19 @@ def test_every_link_leads_somewhere():
             assert page.parent == ROOT or found.is_relative_to(DOCS), f"{page.name}: {link} leaves the site"
 
 
-def test_no_page_asks_for_a_command_that_is_not_there():
+def test_no_page_asks_for_a_command_or_an_option_that_is_not_there():
     from typer.main import get_command
 
     from cli.main import app
 
-    known = get_command(app).commands
-    for page in DOCS.rglob("*.md"):
-        for words in re.findall(
-            r"(?:^\$ |^|`)(?:REFUNDRY_\S+ )*refundry ([a-z][a-z -]*)", page.read_text(), re.MULTILINE
-        ):
-            first, *rest = words.split()
-            command = known.get(first)
-            assert command is not None, f"{page.name}: refundry {words}"
-            group = getattr(command, "commands", None)
-            if group and rest and rest[0].isalpha():
-                assert rest[0] in group, f"{page.name}: refundry {words}"
+    for page in [*DOCS.rglob("*.md"), *ROOT.glob("*.md")]:
+        for line in COMMAND.findall(page.read_text()):
+            command, words = get_command(app), line.split()
+            while words and words[0].isalpha() and (subcommands := getattr(command, "commands", None)):
+                assert words[0] in subcommands, f"{page.name}: refundry {line}"
+                command = subcommands[words.pop(0)]
+            known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+            assert {word for word in words if word.startswith("--")} <= known, f"{page.name}: refundry {line}"
 
 
 @pytest.mark.parametrize(
