@@ -91,7 +91,9 @@ def test_commands_and_probes_are_ours(document):
     (container,) = pod(document)["containers"]
     commands = [container["args"]]
     commands += [
-        container[name]["exec"]["command"][1:] for name in ("startupProbe", "livenessProbe") if name in container
+        container[name]["exec"]["command"][1:]
+        for name in ("startupProbe", "livenessProbe")
+        if "exec" in container.get(name, {})
     ]
 
     for command in commands:
