@@ -79,7 +79,6 @@ app.add_typer(workers.app, name="workers")
 app.add_typer(workers.queues_app, name="queues")
 app.add_typer(users.app, name="users")
 app.add_typer(keys.app, name="keys")
-app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(audit.app, name="audit")
 app.add_typer(db.app, name="db")
 

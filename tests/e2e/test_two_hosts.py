@@ -154,7 +154,7 @@ def test_two_hosts_share_the_work_and_one_may_be_cut_off(stack, network):
     stack.enqueue(stack.jobs("smartretry", 60, tag="cut-"))
     wait_until(lambda: stack.states().get("sending"), what="refunds on their way")
     there.unplug()
-    states = stack.settle(total + 60, timeout=120)
+    states = stack.settle(total + 60, timeout=240)
     there.plug_in()
 
     assert states == {"succeeded": total + 60}

@@ -196,7 +196,7 @@ def test_postgresql_plans_a_question_for_the_tables_as_they_are_now_and_a_write_
 def kill_the_others(ledger):
     with ledger.write() as connection:
         connection.exec_driver_sql(
-            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
 

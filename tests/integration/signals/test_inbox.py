@@ -8,7 +8,6 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
 from engine.inbox import take
-from ledger import intake as ledger_intake
 from ledger import rejected
 from ledger.models import refund
 from signals.client import connect
@@ -74,7 +73,7 @@ def test_a_ledger_that_is_away_leaves_everything_in_the_stream(engine, client, s
         raise OperationalError("INSERT", {}, Exception("gone"))
 
     with monkeypatch.context() as broken:
-        broken.setattr(ledger_intake, "accept", away)
+        broken.setattr(engine.ledger, "run", away)
         with pytest.raises(OperationalError):
             take(engine, stream, entries)
     assert stream.waiting() == 1
