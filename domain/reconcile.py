@@ -77,7 +77,7 @@ WAYS: dict[Kind, frozenset[Way]] = {
     Kind.AMOUNT_MISMATCH: _KNOWN,
     Kind.CURRENCY_MISMATCH: _KNOWN,
     Kind.STATE_MISMATCH: _KNOWN | {Way.ADOPT, Way.ACKNOWLEDGE},
-    Kind.DUPLICATE_AT_PROVIDER: frozenset({Way.DUPLICATE, Way.EXTERNAL, Way.ACCEPT}),
+    Kind.DUPLICATE_AT_PROVIDER: frozenset({Way.LINK, Way.DUPLICATE, Way.EXTERNAL, Way.ACCEPT}),
     Kind.LATE: _KNOWN,
 }
 
@@ -182,15 +182,19 @@ def _agree(ours: Refund, verdict: Verdict | None) -> bool:
 
 
 def stranger(theirs: Listed, siblings: Iterable[Refund], days: float) -> Kind | None:
-    """What a refund is that the provider has and we do not know; None where it moved nothing.
+    """What a refund is that the provider has and we do not know; None where it moved nothing, or nothing yet.
 
-    `siblings`: our refunds of its payment. One of equal amount that we paid, within `days`, is ours paid twice.
+    `siblings`: our refunds of its payment. One of equal amount that we paid, within `days`, is ours paid twice: that is
+    told while it is pending, too.
     """
     if theirs.verdict is Verdict.FAILED:
         return None
-    twin = any(_twin(theirs, each, days * 86_400) for each in siblings)
+    if theirs.chargeback:
+        return Kind.MISSING_HERE
+    if any(_twin(theirs, each, days * 86_400) for each in siblings):
+        return Kind.DUPLICATE_AT_PROVIDER
 
-    return Kind.DUPLICATE_AT_PROVIDER if twin and not theirs.chargeback else Kind.MISSING_HERE
+    return None if theirs.verdict is Verdict.PENDING else Kind.MISSING_HERE
 
 
 def _twin(theirs: Listed, ours: Refund, seconds: float) -> bool:

@@ -137,24 +137,30 @@ def book_stranger(
     connection: Connection, engine: Engine, account: str, theirs: Listed, *, actor: str
 ) -> external.Booking | None:
     """Count what others moved, as far as the provider says how much of which payment."""
+    seen = _sighting(account, theirs)
+    if seen is None:
+        return None
+    now = engine.clock()
+    booked = external.book(connection, seen, row_id=new_id("ex", now), actor=actor, now=now)
+
+    return None if booked.result is Result.OURS else booked
+
+
+def _sighting(account: str, theirs: Listed) -> Sighting | None:
     named = theirs.provider_refund_id, theirs.payment_id
     if None in named or theirs.amount is None or theirs.amount <= 0:
         return None
-    kind = external.Kind.CHARGEBACK if theirs.chargeback else external.Kind.REFUND
-    now = engine.clock()
-    seen = Sighting(
+
+    return Sighting(
         account=account,
         provider_refund_id=theirs.provider_refund_id or "",
         payment_ref=theirs.payment_id or "",
-        kind=kind,
+        kind=external.Kind.CHARGEBACK if theirs.chargeback else external.Kind.REFUND,
         amount=theirs.amount,
         currency=theirs.currency,
         source="reconciliation",
         evidence={"status": theirs.status, "handle": theirs.handle},
     )
-    booked = external.book(connection, seen, row_id=new_id("ex", now), actor=actor, now=now)
-
-    return None if booked.result is Result.OURS else booked
 
 
 # -- ended -----------------------------------------------------------------------------------------------------------
@@ -185,13 +191,15 @@ def adopt(engine: Engine, actor: Actor, difference_id: str, *, reason: str) -> D
     """
     found = _may(engine, actor, difference_id, Way.ADOPT, reason)
     with engine.ledger.read() as connection:
-        run = reconcile.get(connection, found.last_run_id)
+        proves = _is_providers_word(connection, found)
         refund = refunds.get(connection, found.refund_id or "")
     outcome = evidence(found.listed)
-    if run is None or run.source is Source.FILE:
+    if not proves:
         raise Refused("file-is-no-evidence", "a file moves no state: re-check it at the provider, or accept it")
     if refund is None or outcome is None:
         raise Refused("nothing-to-adopt", "the provider says nothing that could be adopted")
+    if refund.handle != msgspec.json.decode(found.ours)["handle"]:
+        raise Refused("handle-renewed", "the refund has another handle since this was found: re-check it")
     bring_evidence(engine, engine.accounts[found.account], refund, outcome, actor=actor.name)
 
     return settle_checked(engine, actor, difference_id, found.listed, reason=reason)
@@ -214,7 +222,10 @@ def settle_checked(
 
 
 def link(engine: Engine, actor: Actor, difference_id: str, refund_id: str, *, reason: str) -> Difference:
-    """What the provider has and we did not know is this refund of ours; it must fit, and have no other there."""
+    """What the provider has and we did not know is this refund of ours; it must fit, and have no other there.
+
+    The provider's own word moves the refund and takes out what was counted; a file's only ends the difference.
+    """
     found = _may(engine, actor, difference_id, Way.LINK, reason)
     theirs = found.listed
 
@@ -226,14 +237,16 @@ def link(engine: Engine, actor: Actor, difference_id: str, refund_id: str, *, re
             raise Refused(
                 "does-not-fit", f"the refund is of payment {refund.payment_id}, theirs of {theirs.payment_id}"
             )
-        if (theirs.amount, theirs.currency) != (refund.amount, refund.currency):
-            raise Refused("does-not-fit", "amount and currency are not those of the refund")
+        if theirs.chargeback or (theirs.amount, theirs.currency) != (refund.amount, refund.currency):
+            raise Refused("does-not-fit", "it is no refund of the same amount and currency")
         if None not in (theirs.provider_refund_id, refund.provider_refund_id) and (
             theirs.provider_refund_id != refund.provider_refund_id
         ):
             raise Refused("does-not-fit", f"the provider knows that refund as {refund.provider_refund_id}")
-        run = reconcile.get(connection, found.last_run_id)
-        return refund, run is not None and run.source is not Source.FILE
+        counted = external.get(connection, found.account, theirs.provider_refund_id or "")
+        if counted is not None and not external.fits(counted, refund):
+            raise Refused("does-not-fit", f"{theirs.provider_refund_id} is on record as another movement")
+        return refund, _is_providers_word(connection, found)
 
     refund, proves = engine.ledger.run(work)
     outcome = evidence(theirs)
@@ -242,11 +255,10 @@ def link(engine: Engine, actor: Actor, difference_id: str, refund_id: str, *, re
 
     def end(connection: Connection) -> Difference:
         stands = _get(connection, difference_id, lock=True)
-        if theirs.provider_refund_id is not None:
-            why = f"linked to {refund_id}"
-            external.withdraw(
-                connection, found.account, theirs.provider_refund_id, why=why, actor=actor.name, now=engine.clock()
-            )
+        seen = _sighting(found.account, theirs)
+        if proves and seen is not None:
+            now = engine.clock()
+            external.link(connection, seen, refund, row_id=new_id("ex", now), actor=actor.name, now=now)
         _end(connection, engine, stands, actor.name, "linked", reason, refund_id=refund_id)
         return _get(connection, difference_id)
 
@@ -381,6 +393,13 @@ def _get(connection: Connection, difference_id: str, *, lock: bool = False) -> D
     return found
 
 
+def _is_providers_word(connection: Connection, found: Difference) -> bool:
+    """Whether theirs was read from the provider. What a later run shows of the same cause is not what is kept here."""
+    run = reconcile.get(connection, found.run_id)
+
+    return run is not None and run.source is not Source.FILE
+
+
 def may(engine: Engine, actor: Actor, difference_id: str, way: Way) -> Difference:
     """The difference, if it can be ended in this way. Raises Forbidden, NotFound, Conflict, Refused."""
     require(actor, Verb.ACT)
@@ -428,6 +447,7 @@ def _end(
     data: Mapping[str, Any] | None = None,
     **values: Any,
 ) -> bool:
+    """Close it. Where somebody was first a person hears of it (Conflict), and what ends by itself does nothing."""
     done = reconcile.change(
         connection,
         found,
@@ -438,6 +458,8 @@ def _end(
         closed_at=engine.clock(),
         **values,
     )
+    if actor == AUTOMATIC and not done:
+        return False
     _won(done)
     told = {"as": resolution, "reason": note, **values, **(data or {})}
     _told(connection, engine, found, "difference.closed", actor, told)

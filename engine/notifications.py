@@ -57,6 +57,8 @@ BATCH = 20
 PATIENCE = (2.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0)
 #: What is reported of a payment is asked for one by one, and at most so many.
 MOST_ASKED = 10
+# A refund of ours names its id at the provider at most this long after somebody else did.
+LONGEST = 60 * 86_400.0
 
 Blocking = Callable[..., Any]
 
@@ -135,7 +137,8 @@ def replay(engine: Engine, actor: Actor, notification_id: str) -> dict[str, Any]
 def housekeep(engine: Engine) -> None:
     """Take out what turned out to be ours, forget what is old. For each round of beat's housekeeping."""
     now = engine.clock()
-    engine.ledger.run(lambda connection: external.adopt(connection, actor="system", now=now))
+    since = now - LONGEST
+    engine.ledger.run(lambda connection: external.adopt(connection, actor="system", now=now, since=since))
     before = now - engine.settings.notifications.keep
     engine.ledger.run(lambda connection: notification.forget(connection, before=before))
 
@@ -466,6 +469,8 @@ class _Look:
             self.wait(f"{number} is not done yet", None)
         elif payment_ref is None or movement.amount is None or movement.amount <= 0:
             self.open.append(f"{number}: its payment or its amount is not known")
+        elif unnamed := await self.blocking(self._unnamed, movement, payment_ref):
+            self.open.append(f"{number} may be {unnamed}, whose id there nobody knows: a list run shows it to link")
         else:
             booking = await self.blocking(self._book, movement, payment_ref)
             if booking.result is Result.BOOKED:
@@ -488,6 +493,13 @@ class _Look:
             if refund.provider_refund_id is None and refund.id not in self.refunds:
                 self.refunds.append(refund.id)
                 await self._about(refund, handle, self.hint)
+
+    def _unnamed(self, movement: Movement, payment_ref: str) -> str | None:
+        if movement.chargeback:
+            return None
+        with self.engine.ledger.read() as connection:
+            number, amount = movement.provider_refund_id, movement.amount or 0
+            return external.unnamed(connection, self.account.name, number, payment_ref, amount)
 
     def _withdraw(self, number: str) -> bool:
         engine = self.engine

@@ -40,7 +40,8 @@ from engine.evidence import bring_evidence
 from engine.ids import new_id
 from engine.order import order_of
 from engine.people import Actor, Verb, require
-from ledger import reconcile, refunds
+from ledger import external, reconcile, refunds
+from ledger.external import Booking
 from ledger.models import recon_line
 from ledger.reconcile import AUTOMATIC, Difference, Run
 from ledger.session import insert_rows
@@ -298,7 +299,10 @@ class Reconciler:
             return Unknown(reason=f"adapter: {type(error).__name__}")
 
     def _can_ask(self, refund: Refund) -> bool:
-        return refund.provider_refund_id is not None or self.account.policy.can_lookup
+        """Where a look-up goes by elimination, what surely went nowhere would be given another refund's payment."""
+        told_apart = self.account.capabilities.matches_handle or refund.ambiguous or refund.state not in FINAL
+
+        return refund.provider_refund_id is not None or (self.account.policy.can_lookup and told_apart)
 
     def _seen_before(self, asked: Sequence[Refund]) -> dict[str, frozenset[str] | None]:
         """What each payment's refunds were before our sending, where only that tells ours from others."""
@@ -538,6 +542,7 @@ class Reconciler:
         siblings = [each for each in known if theirs.payment_id in (each.payment_id, None)]
         with self.engine.ledger.read() as connection:
             sent = reconcile.earlier_handles(connection, [each.id for each in siblings])
+            known_as = external.get(connection, run.account, theirs.provider_refund_id or "")
         ours = next((each for each in siblings if sent.get(theirs.handle or "") == each.id), None)
         outcome = evidence(theirs)
         if ours is not None and outcome is not None and theirs.verdict is not Verdict.FAILED:
@@ -545,14 +550,39 @@ class Reconciler:
             bring_evidence(self.engine, self.account, earlier, outcome, actor="reconciliation")
             return [Found(Kind.DUPLICATE_AT_PROVIDER, ours, theirs, note="paid under a handle that was given up")]
         kind = stranger(theirs, siblings, self.account.notation.days)
-        if kind is None or any(_may_be(theirs, each) for each in siblings):
+        if theirs.verdict is Verdict.FAILED:
+            self.engine.ledger.run(lambda connection: self._came_to_nothing(connection, theirs))
+        linked = known_as is not None and known_as["refund_id"] is not None
+        if kind is None or linked or any(_may_be(theirs, each) for each in siblings):
             return []
-        with self.engine.ledger.write() as connection:
-            booked = book_stranger(connection, self.engine, run.account, theirs, actor="reconciliation")
-        what = "a chargeback" if theirs.chargeback else "a refund made elsewhere"
-        note = what if booked is None else f"{what}; counted against its payment. {booked.alert or ''}".strip()
+        booked, note = self.engine.ledger.run(lambda connection: self._count(connection, theirs))
 
         return [Found(kind, None, theirs, resolution=None if booked is None else EXTERNAL, note=note)]
+
+    def _came_to_nothing(self, connection: Connection, theirs: Listed) -> None:
+        """What was counted and has failed since is counted no more."""
+        why, now = "the provider says that it came to nothing", self.engine.clock()
+        number = theirs.provider_refund_id or ""
+        external.withdraw(connection, self.account.name, number, why=why, actor="reconciliation", now=now)
+
+    def _count(self, connection: Connection, theirs: Listed) -> tuple[Booking | None, str]:
+        """Count what others have moved, unless it has not happened yet or may be ours; and what is to be said of it."""
+        what = "a chargeback" if theirs.chargeback else "a refund made elsewhere"
+        if not theirs.chargeback and theirs.verdict is not Verdict.SUCCEEDED:
+            return None, f"{what}; not done yet, and not counted"
+        ours = self._unnamed(connection, theirs)
+        if ours is not None:
+            return None, f"it may be {ours}, whose id there nobody knows: link it, or count it as external"
+        booked = book_stranger(connection, self.engine, self.account.name, theirs, actor="reconciliation")
+
+        return booked, what if booked is None else f"{what}; counted against its payment. {booked.alert or ''}".strip()
+
+    def _unnamed(self, connection: Connection, theirs: Listed) -> str | None:
+        number, payment, amount = theirs.provider_refund_id, theirs.payment_id, theirs.amount
+        if number is None or payment is None or amount is None or theirs.chargeback:
+            return None
+
+        return external.unnamed(connection, self.account.name, number, payment, amount)
 
     async def _ask_unseen(self, run: Run) -> bool | None:
         """What was on no page is asked about one by one: pages shift while they are read."""

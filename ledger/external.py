@@ -13,8 +13,8 @@ from sqlalchemy import Connection, and_, case, func, insert, literal, or_, selec
 
 from domain.decision import Cause
 from domain.job import canonical
-from domain.refund import moved
-from domain.state import State
+from domain.refund import Refund, moved
+from domain.state import Hold, State
 from ledger import journal
 from ledger.models import external, payment, refund
 from ledger.payments import Standing, standing
@@ -101,16 +101,70 @@ def withdraw(
     return bool(found) and _take_out(connection, found[0], why, None, actor=actor, now=now)
 
 
+def link(connection: Connection, seen: Sighting, ours: Refund, *, row_id: str, actor: str, now: float) -> bool:
+    """A person says that it is this refund of ours: it is not counted, nor will it be. False where that is known."""
+    _locked(connection, seen, now)
+    found = _lock(
+        connection, external.c.account == seen.account, external.c.provider_refund_id == seen.provider_refund_id
+    )
+    if found:
+        return _take_out(connection, found[0], f"linked to {ours.id}", ours.id, actor=actor, now=now)
+    values = {"booked": False, "refund_id": ours.id, "alert": None, "first_seen": now}
+    connection.execute(insert(external).values(**_row(seen), id=row_id, **values))
+    data = {**_row(seen), "refund": ours.id}
+    journal.append(connection, f"external/{row_id}", "external.linked", actor=actor, now=now, data=data)
+
+    return True
+
+
+def fits(row: Mapping[str, Any], ours: Refund) -> bool:
+    """Whether what is on record can be this refund of ours: the same money, and not another of ours."""
+    return (row["payment_ref"], row["amount"], row["kind"]) == (ours.payment_ref, ours.amount, Kind.REFUND) and (
+        row["refund_id"] in (None, ours.id)
+    )
+
+
+def unnamed(connection: Connection, account: str, provider_refund_id: str, payment_ref: str, amount: int) -> str | None:
+    """The refund of ours, counted already, that this may be: so much of the payment, its id at the provider unknown.
+
+    None where this is on record: counted, or linked to one of ours.
+    """
+    found = get(connection, account, provider_refund_id)
+    if found is not None and (found["booked"] or found["refund_id"] is not None):
+        return None
+    linked = select(external.c.id).where(
+        external.c.payment_ref == refund.c.payment_ref,
+        external.c.account == refund.c.account,
+        external.c.refund_id == refund.c.id,
+    )
+    query = select(*COLUMNS).where(
+        refund.c.payment_ref == payment_ref,
+        refund.c.account == account,
+        refund.c.provider_refund_id.is_(None),
+        refund.c.amount == amount,
+        ~linked.exists(),
+    )
+    ours = map(load, connection.execute(query.order_by(refund.c.id)))
+
+    return next((each.id for each in ours if each.hold is Hold.REFUNDED), None)
+
+
+# How many are taken out in one transaction; the next round goes on.
+BATCH = 200
+
+
 def adopt(connection: Connection, *, actor: str, now: float, since: float = 0.0) -> list[str]:
     """Take out what turned out to be ours, so that it is not counted twice; answers the ids of those rows.
 
     A refund's own answer may name the id only after somebody else has reported it. `since`: of those first seen later.
+    They are taken in the order of their payments, so that two who do it never wait for each other crosswise.
     """
     ours = select(refund.c.id).where(_same_refund())
     found = connection.execute(
-        select(external.c.id, ours.limit(1).scalar_subquery().label("refund_id")).where(
-            external.c.refund_id.is_(None), external.c.first_seen >= since, ours.exists()
-        )
+        select(external.c.id, ours.limit(1).scalar_subquery().label("refund_id"))
+        .where(external.c.refund_id.is_(None), external.c.first_seen >= since, ours.exists())
+        .order_by(external.c.account, external.c.payment_ref, external.c.id)
+        .limit(BATCH)
     ).all()
     for row_id, refund_id in found:
         (row,) = _lock(connection, external.c.id == row_id)

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, func, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from domain.job import canonical
 from ledger.models import anchor, event, refund
@@ -75,7 +76,10 @@ def recent(
 
 
 def cast_anchor(connection: Connection, now: float) -> int:
-    """Digest the heads that have moved since the last anchor, with that anchor's own hash; answers how many."""
+    """Digest the heads that have moved since the last anchor, with that anchor's own hash; answers how many.
+
+    Of two who do it at once one does nothing: what the other has left out is in the next anchor.
+    """
     last = connection.execute(select(anchor).order_by(anchor.c.no.desc()).limit(1)).first()
     since = (last.at - MARGIN) if last else 0.0
     known: set[tuple[str, int]] = set()
@@ -96,16 +100,20 @@ def cast_anchor(connection: Connection, now: float) -> int:
     if not heads:
         return 0
     encoded = msgspec.json.encode(heads).decode()
-    connection.execute(
-        insert(anchor).values(
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    cast = connection.execute(
+        dialect.insert(anchor)
+        .values(
             no=(last.no + 1) if last else 1,
             at=now,
             heads=encoded,
             hash=_anchor_hash(last.hash if last else "", encoded),
         )
+        .on_conflict_do_nothing()
+        .returning(anchor.c.no)
     )
 
-    return len(heads)
+    return len(heads) if cast.first() is not None else 0
 
 
 def _anchor_hash(previous: str, heads: str) -> str:

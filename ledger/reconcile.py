@@ -321,7 +321,11 @@ _NEW = text(
     # What closed by itself and is there again is open again; what a person has closed stays closed.
     "ON CONFLICT (identity) DO UPDATE SET last_run_id = excluded.last_run_id, seen_at = excluded.seen_at, "
     "state = CASE WHEN recon_difference.closed_by = 'reconciliation' THEN 'open' ELSE recon_difference.state END, "
-    "closed_by = CASE WHEN recon_difference.closed_by = 'reconciliation' THEN NULL ELSE recon_difference.closed_by END"
+    "closed_by = CASE WHEN recon_difference.closed_by = 'reconciliation' THEN NULL "
+    "ELSE recon_difference.closed_by END, "
+    # What the ledger makes of it may come later than it was found; what a person has said of it stays.
+    "note = CASE WHEN recon_difference.resolution IS NULL AND excluded.resolution IS NOT NULL THEN excluded.note "
+    "ELSE recon_difference.note END, resolution = COALESCE(recon_difference.resolution, excluded.resolution)"
 )
 _AMONG = OverRows(
     {"id": Text()}, lambda values: select(*_DIFFERENCE).where(recon_difference.c.id.in_(select(values.c.id)))
