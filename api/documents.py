@@ -358,7 +358,7 @@ NOTIFY = _route(
     "receiveNotification",
     _plain(200, "Kept.")
     | _plain(204, "Kept; what the provider expects to hear.")
-    | _problems(400, 401, 404, 408, 413, 422),
+    | _problems(400, 401, 404, 408, 413, 422, 429),
     _body({"*/*": {"schema": {"type": "string", "description": "As the provider signs it."}}}),
 )
 HEALTHZ = _route("healthz", _plain(200, "This process answers.") | _problems())

@@ -19,7 +19,8 @@ def post_notification(
     request: Request, engine: TheEngine, account: Annotated[str, Path(max_length=63)], body: NotifiedBody
 ) -> Response:
     """Take a notification of an account's provider. No API key: the adapter verifies the body as it was sent."""
-    receipt = receive(engine, account, _headers(request), body)
+    address = request.client.host if request.client else None
+    receipt = receive(engine, account, _headers(request), body, address=address)
     if not receipt.verified and receipt.status >= 400:  # noqa: PLR2004 - the lowest that says no
         raise Faulty(receipt.status, receipt.why or "this is not the provider's")
 

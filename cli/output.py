@@ -13,6 +13,8 @@ from rich.console import Console, JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from domain.words import harmless
+
 Row = Mapping[str, Any]
 Columns = Mapping[str, Callable[[Row], Any]]
 WIDE = 160
@@ -21,7 +23,6 @@ WHOLE = frozenset({"metadata", "customer", "bank_account", "data", "details"})
 #: Columns whose words are copied, so that they stand in one line.
 UNBROKEN = frozenset({"Id", "Refund", "Request", "Amount"})
 JUSTIFIED: Mapping[str, JustifyMethod] = {"Amount": "right", "Count": "right"}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Format(StrEnum):
@@ -157,8 +158,3 @@ def _flat(row: Row, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", dumps(value) if isinstance(value, Mapping | list | tuple) else value
-
-
-def harmless(value: Any) -> Any:
-    """A text that a spreadsheet would run as a formula, with an apostrophe before it; anything else as it is."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

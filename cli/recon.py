@@ -16,13 +16,14 @@ from rich.text import Text
 
 from cli.command import command, group
 from cli.errors import Status, Unusable
-from cli.output import Row, harmless, make_console
+from cli.output import Row, make_console
 from cli.picture import moment
 from cli.refunds import the_refund
 from cli.session import Session
 from cli.times import money, since
 from domain.errors import NotFound
 from domain.reconcile import Kind, Reason, Standing, Way
+from domain.words import harmless
 from engine import books, differences, reconcile, settle
 from engine.people import Actor, Verb
 from engine.reconcile import Reconciler

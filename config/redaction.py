@@ -30,7 +30,8 @@ _IDENTIFIER_KEY = re.compile(r"(^|_)(id|ids|handle|reference|offset|version|amou
 _PATTERNS = (
     (re.compile(r"(://[^/\s:@]*):[^/\s@]+@"), rf"\1:{MASK}@"),
     (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.IGNORECASE), rf"\1 {MASK}"),
-    (re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]*\w"), MASK),
+    # Tried only where a word begins: from each of its letters anew, a long text would take the square of its length.
+    (re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+\.[\w.-]*\w"), MASK),
 )
 _IBAN = re.compile(r"\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
 _CARD = re.compile(r"(?<![\w.-])[0-9](?:[ -]?[0-9]){12,18}(?![\w-])")

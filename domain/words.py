@@ -1,4 +1,7 @@
-"""Why a refund needs a person, and what may be done, in words."""
+"""Why a refund needs a person, and what may be done, in words; and words that no spreadsheet runs."""
+
+import re
+from typing import Any
 
 from domain.decision import Cause
 from domain.verdict import Advice
@@ -26,6 +29,9 @@ ADVICE: dict[str, str] = {
     Advice.HUMAN_ONLY: "a person must decide",
 }
 
+# Spreadsheets pass over blanks and what is not seen, and take full-width signs for the plain ones.
+_FORMULA = re.compile(r"[\s\x00-\x1f\u200b-\u200f\u2060\ufeff]*[=+\-@\u2212\uff0b\uff0d\uff1d\uff20]|[\t\r\n]")
+
 
 def cause_in_words(cause: str | None) -> str:
     """A cause as a person would say it."""
@@ -46,3 +52,8 @@ def ago(seconds: float) -> str:
             return f"{whole // size} {unit} {rest} {name}" if rest else f"{whole // size} {unit}"
 
     return f"{whole} s"
+
+
+def harmless(value: Any) -> Any:
+    """A text that a spreadsheet would run as a formula, with an apostrophe before it; anything else as it is."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value

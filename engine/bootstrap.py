@@ -17,6 +17,7 @@ from domain.policy import Policy, replay_until
 from domain.reconcile import Verdict
 from domain.settlement import Notation
 from engine.account import Account, default_policy
+from engine.refusals import Refusals
 from ledger.session import Ledger
 from ledger.vault import Vault
 from providers.registry import build
@@ -73,6 +74,11 @@ class Engine:
         return Rates(self.quick)
 
     @cached_property
+    def refusals(self) -> Refusals:
+        """Refused notifications that are only counted."""
+        return Refusals(self.ledger)
+
+    @cached_property
     def bell(self) -> Bell | None:
         """The doorbells' debounce."""
         return None if self.redis is None else Bell(self.redis)
@@ -86,6 +92,9 @@ class Engine:
 
     def close(self) -> None:
         """Close every connection."""
+        refusals: Refusals | None = self.__dict__.get("refusals")
+        if refusals is not None:
+            refusals.close()
         self.ledger.dispose()
         for name in ("redis", "quick"):
             client: Redis | None = self.__dict__.get(name)

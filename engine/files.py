@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import openpyxl
 
@@ -16,13 +16,15 @@ from domain.errors import Refused
 from domain.settlement import Notation
 
 MAX_SIZE = 4 * 1024**3
-# What a workbook may unpack to, how many times its size, and how large its table of texts, which is held in memory.
+# What a workbook may unpack to, how many times its size, and how large what is held in memory: all but its sheets.
 MAX_UNPACKED = 2 * 1024**3
 MAX_RATIO = 100
 MAX_STRINGS = 96 * 1024**2
 MAX_COLUMNS = 200
 MAX_LINES = 5_000_000
 MAX_CELL = 4096
+# Characters of one row of CSV, with the lines that its quoted cells go on in.
+MAX_ROW = 1024**2
 
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _DELIMITERS = ",;\t|"
@@ -59,9 +61,11 @@ def _lines(path: Path, notation: Notation) -> Iterator[Row]:
         try:
             delimiter = notation.delimiter or _delimiter(stream.readline(65_536))
             stream.seek(0)
-            reader = csv.reader(stream, delimiter=delimiter)
+            lines = _Lines(stream, path.name)
+            reader = csv.reader(lines, delimiter=delimiter)
             last = 0
             while True:
+                lines.left = MAX_ROW
                 try:
                     cells = next(reader, None)
                 except csv.Error as error:
@@ -75,6 +79,30 @@ def _lines(path: Path, notation: Notation) -> Iterator[Row]:
                 last = reader.line_num
         except UnicodeError:
             raise Refused("file-unreadable", f"{path.name}: it is not written in {encoding}") from None
+
+
+class _Lines:
+    """The lines of a stream; Refused where those of one row, for which `left` is set anew, are too long."""
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        self.left = MAX_ROW
+        self._stream = stream
+        self._name = name
+        self._no = 0
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._stream.readline(self.left + 1)
+        if not line:
+            raise StopIteration
+        self._no += 1
+        self.left -= len(line)
+        if self.left < 0:
+            raise Refused("file-unreadable", f"{self._name}: line {self._no}: a row of more than {MAX_ROW} characters")
+
+        return line
 
 
 def _encoding(path: Path, configured: str) -> str:
@@ -116,7 +144,8 @@ def _refuse_bombs(path: Path) -> None:
     unpacked = sum(each.file_size for each in members)
     if unpacked > MAX_UNPACKED or unpacked > MAX_RATIO * max(path.stat().st_size, 1024):
         raise Refused("file-too-large", f"{path.name}: it unpacks to {unpacked} bytes")
-    if any(each.file_size > MAX_STRINGS for each in members if each.filename.endswith("sharedStrings.xml")):
+    # The table of texts is found by its type, whatever its name.
+    if any(each.file_size > MAX_STRINGS for each in members if not each.filename.startswith("xl/worksheets/")):
         raise Refused("file-too-large", f"{path.name}: too many texts for a workbook; save it as CSV")
 
 

@@ -11,7 +11,7 @@ import structlog
 from msgspec.structs import replace
 from sqlalchemy import Connection
 
-from domain.errors import NotFound, Refused
+from domain.errors import NotFound, QuotaExceeded, Refused
 from domain.outcome import Declined, Facts, Outcome, Pending, Succeeded
 from domain.policy import absence_counts_from
 from domain.refund import Refund, clean
@@ -22,7 +22,7 @@ from engine.bootstrap import Engine
 from engine.evidence import bring_evidence
 from engine.ids import new_id
 from engine.people import Actor, Verb, require
-from engine.redact import redacted_body
+from engine.redact import redacted_body, redacted_head
 from ledger import external, journal, notification, refunds
 from ledger.external import Kind, Result, Sighting
 from ledger.notification import Due, Kept
@@ -46,6 +46,8 @@ MAX_BODY = 262_144
 # Of what is not shown to be the provider's: so many, and of each so much, are kept per account and hour.
 REFUSED_KEPT = 100
 REFUSED_HEAD = 2048
+# One address is told so often in a minute, for each account, why it is not believed.
+REFUSED_RATE, REFUSED_PERIOD = 60, 60.0
 UNPROVEN = "nothing shows who sent it: no user is configured"
 
 #: The same words without an id of their own are looked at again when they come so many seconds later.
@@ -74,10 +76,13 @@ class Receipt:
     fresh: bool = False
 
 
-def receive(engine: Engine, account: str, headers: Mapping[str, str], body: bytes) -> Receipt:
+def receive(
+    engine: Engine, account: str, headers: Mapping[str, str], body: bytes, *, address: str | None = None
+) -> Receipt:
     """Verify and keep a notification, and have it looked at. Raises NotFound for an account that there is not.
 
-    What is not the provider's changes nothing: it is counted, and a little of it kept to be looked at.
+    What is not the provider's changes nothing: it is counted, and a little of it kept to be looked at. From an
+    `address` that sends too much of that it raises QuotaExceeded; what is the provider's is taken however much it is.
     """
     configured = _configured(engine, account)
     if len(body) > MAX_BODY:
@@ -87,24 +92,24 @@ def receive(engine: Engine, account: str, headers: Mapping[str, str], body: byte
         hint = configured.provider.notification({name.lower(): value for name, value in headers.items()}, body, now)
     except NotificationRefused as error:
         status = 400 if isinstance(error, NotificationUnreadable) else 401
-        kept = _kept(engine, account, None, body, now, why=str(error))
-        stored = engine.ledger.run(lambda connection: _keep_unproven(connection, kept))
+        if address is not None:
+            _limit(engine, account, address, now)
+        stored = _keep_unproven(engine, account, None, body, now, why=str(error))
         log.warning("notification.refused", account=account, why=str(error))
-        return Receipt(status=status, id=kept.id if stored else None, verified=False, why=str(error))
+        return Receipt(status=status, id=stored, verified=False, why=str(error))
     why = None if hint.proven else UNPROVEN
-    kept = _kept(engine, account, hint, body, now, why=why)
     keep = _keep if hint.proven else _keep_unproven
-    fresh = engine.ledger.run(lambda connection: keep(connection, kept))
-    if fresh:
+    stored = keep(engine, account, hint, body, now, why=why)
+    if stored is not None:
         engine.ring(LANE, account)
-    log.info("notification.received", account=account, kind=kept.kind, id=kept.id, fresh=fresh)
+    log.info("notification.received", account=account, kind=clean(hint.kind, 64), id=stored, fresh=stored is not None)
 
     return Receipt(
         status=configured.capabilities.acknowledges,
-        id=kept.id if fresh else None,
+        id=stored,
         verified=hint.proven,
         why=why,
-        fresh=fresh,
+        fresh=stored is not None,
     )
 
 
@@ -156,7 +161,6 @@ def _kept(engine: Engine, account: str, hint: Notification | None, body: bytes, 
     # What is forged must not stand where the true one belongs.
     proof = "refused" if hint is None else "proven" if hint.proven else "unproven"
     identity = digest if hint is None or hint.event_id is None else f"event {hint.event_id}"
-    shown = redacted_body(body, REFUSED_HEAD if hint is None else MAX_BODY)
 
     return Kept(
         id=new_id("nt", now),
@@ -167,24 +171,58 @@ def _kept(engine: Engine, account: str, hint: Notification | None, body: bytes, 
         verified=hint is not None and hint.proven,
         why=why,
         hint=None if hint is None else msgspec.json.encode(hint).decode(),
-        body=engine.vault.seal(shown),
+        body=engine.vault.seal(_shown(body, proven=proof == "proven")),
         size=len(body),
         body_hash=digest,
         at=now,
     )
 
 
-def _keep(connection: Connection, kept: Kept) -> bool:
-    return notification.keep(connection, kept, again_after=AGAIN if kept.event_id is None else None)
+def _shown(body: bytes, *, proven: bool) -> bytes:
+    """What of a body may be shown. A large one that nothing proves is not taken apart."""
+    if proven:
+        return redacted_body(body, MAX_BODY)
+
+    return redacted_body(body, REFUSED_HEAD) if len(body) <= REFUSED_HEAD else redacted_head(body, REFUSED_HEAD)
 
 
-def _keep_unproven(connection: Connection, kept: Kept) -> bool:
-    most_bytes = REFUSED_KEPT * REFUSED_HEAD
-    size = min(kept.size, REFUSED_HEAD)
-    if not notification.refuse(connection, kept.account, size, kept.at, most=REFUSED_KEPT, most_bytes=most_bytes):
-        return False
+def _limit(engine: Engine, account: str, address: str, now: float) -> None:
+    """Count one that is refused; QuotaExceeded where the address has sent too many of them."""
+    taken = engine.rates.take(f"refused:{account}:{address}", count=REFUSED_RATE, seconds=REFUSED_PERIOD)
+    if not taken.granted:
+        engine.refusals.count(account, now)
+        words = f"{REFUSED_RATE} refused notifications in {REFUSED_PERIOD:g} seconds are answered"
+        raise QuotaExceeded("refused-notifications", words, retry_after=taken.reset)
 
-    return notification.keep(connection, kept, again_after=AGAIN) or kept.hint is None
+
+def _keep(engine: Engine, account: str, hint: Notification, body: bytes, now: float, *, why: str | None) -> str | None:
+    """The id of one that is the provider's; None where there is nothing new to do."""
+    kept = _kept(engine, account, hint, body, now, why=why)
+    again = AGAIN if kept.event_id is None else None
+
+    return (
+        kept.id
+        if engine.ledger.run(lambda connection: notification.keep(connection, kept, again_after=again))
+        else None
+    )
+
+
+def _keep_unproven(
+    engine: Engine, account: str, hint: Notification | None, body: bytes, now: float, *, why: str | None
+) -> str | None:
+    """The same of what nothing proves. Once its hour is full it costs no more than being counted."""
+    if engine.refusals.is_full(account, now):
+        engine.refusals.count(account, now)
+        return None
+
+    def work(connection: Connection) -> str | None:
+        if not notification.refuse(connection, account, min(len(body), REFUSED_HEAD), now, most=REFUSED_KEPT):
+            engine.refusals.fill(account, now)
+            return None
+        kept = _kept(engine, account, hint, body, now, why=why)
+        return kept.id if notification.keep(connection, kept, again_after=AGAIN) or hint is None else None
+
+    return engine.ledger.run(work)
 
 
 # -- looking at them -------------------------------------------------------------------------------------------------

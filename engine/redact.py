@@ -8,13 +8,24 @@ import httpx
 import msgspec
 
 MAX_KEPT = 4096
+#: Bytes that are kept of what is not JSON.
+HEAD = 256
 MASK = "***"
+#: Lists and objects in a body that is taken apart: more are millions of steps, and nobody's answer.
+MAX_PARTS = 4096
+#: Letters in a member's name; what is longer is nobody's name for anything, and is not remembered.
+_MAX_NAME = 64
 # Members of the providers' answers that carry people's or banks' data, by the words in their names.
 _PRIVATE = re.compile(
-    r"mail|phone|first.?name|last.?name|customer(?!.?id)|holder|iban|swift|bic$|account.?number|branch|sort.?code|agency"
-    r"|security.?number|birth|document|address|street|card.?number|\bpan\b|secret|token|authorization|signature",
+    r"mail|phone|^name$|(first|last|full|given|family).?name|surname|customer(?!.?id)|holder|iban|swift|bic$|branch"
+    r"|account.?number|sort.?code|agency|security.?number|birth|document|address|street|card.?number|\bpan\b|secret"
+    r"|token|authorization|signature",
     re.IGNORECASE,
 )
+# The same in what cannot be taken apart: members as they stand in JSON, e-mail addresses, long numbers.
+_MEMBER = re.compile(r'"([^"\\]*)"\s*:\s*("(?:[^"\\]|\\.)*"?|[^\s",\[\]{}]+)')
+_EMAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]+(?:@|%40)[\w.-]*", re.IGNORECASE)
+_NUMBER = re.compile(r"\d(?:[ -]?\d){7,}")
 
 
 def redacted(answer: httpx.Response) -> bytes:
@@ -24,14 +35,33 @@ def redacted(answer: httpx.Response) -> bytes:
 
 def redacted_body(content: bytes, most: int = MAX_KEPT) -> bytes:
     """The same of a body alone, and at most so much of it."""
+    if content.count(b"[") + content.count(b"{") > MAX_PARTS:
+        return redacted_head(content)
     try:
         return msgspec.json.encode(_masked(msgspec.json.decode(content)))[:most]
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        return content[:256]
+        return redacted_head(content)
+
+
+def redacted_head(content: bytes, most: int = HEAD) -> bytes:
+    """At most so much of what is not taken apart, as UTF-8; what looks private is masked."""
+    # Twice as much is looked at, so that nothing is cut before it can be recognised.
+    text = content[: 2 * most].decode("utf-8", "replace")
+    text = _MEMBER.sub(_masked_member, text)
+
+    return _NUMBER.sub(MASK, _EMAIL.sub(MASK, text)).encode()[:most]
+
+
+def _masked_member(match: re.Match[str]) -> str:
+    return f'"{match[1]}":"{MASK}"' if _is_private(match[1]) else match[0]
+
+
+def _is_private(name: str) -> bool:
+    return len(name) > _MAX_NAME or _sounds_private(name)
 
 
 @lru_cache(maxsize=1024)
-def _is_private(name: str) -> bool:
+def _sounds_private(name: str) -> bool:
     return _PRIVATE.search(name) is not None
 
 

@@ -81,30 +81,33 @@ def keep(connection: Connection, given: Kept, *, again_after: float | None) -> b
     return reopened.rowcount == 1
 
 
-def refuse(connection: Connection, account: str, size: int, now: float, *, most: int, most_bytes: int) -> bool:
-    """Count one that is not believed; True while there is room to keep it."""
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    hour = int(now) // HOUR
-    connection.execute(
-        dialect.insert(refused_notification)
-        .values(account=account, hour=hour, refused=1, last_at=now)
-        .on_conflict_do_update(
-            index_elements=["account", "hour"],
-            set_={"refused": refused_notification.c.refused + 1, "last_at": now},
-        )
-    )
+def refuse(connection: Connection, account: str, size: int, now: float, *, most: int) -> bool:
+    """Count one that is not believed; True while there is room to keep it. `size`: bytes that would be kept."""
+    count_refused(connection, account, now)
     room = connection.execute(
         update(refused_notification)
         .where(
             refused_notification.c.account == account,
-            refused_notification.c.hour == hour,
+            refused_notification.c.hour == int(now) // HOUR,
             refused_notification.c.kept < most,
-            refused_notification.c.kept_bytes + size <= most_bytes,
         )
         .values(kept=refused_notification.c.kept + 1, kept_bytes=refused_notification.c.kept_bytes + size)
     )
 
     return room.rowcount == 1
+
+
+def count_refused(connection: Connection, account: str, now: float, count: int = 1) -> None:
+    """Count so many that are not believed, and of which nothing is kept."""
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    connection.execute(
+        dialect.insert(refused_notification)
+        .values(account=account, hour=int(now) // HOUR, refused=count, last_at=now)
+        .on_conflict_do_update(
+            index_elements=["account", "hour"],
+            set_={"refused": refused_notification.c.refused + count, "last_at": now},
+        )
+    )
 
 
 def refused_since(connection: Connection, since: float) -> dict[str, int]:

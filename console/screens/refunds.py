@@ -15,6 +15,7 @@ from console.session import Signed, TheEngine
 from domain.errors import InvalidJob
 from domain.refund import Refund
 from domain.state import State
+from domain.words import harmless
 from engine import search
 from engine.bootstrap import Engine
 from engine.view import find, refund_view
@@ -27,7 +28,6 @@ PAGE = 50
 MOST_EXPORTED = 50_000
 Texts = Annotated[list[str], Query()]
 _EMPTY: Texts = []
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @router.get("/refunds")
@@ -102,8 +102,7 @@ def _lines(engine: Engine, wanted: Filter) -> Iterator[str]:
 def csv_line(values: tuple[Any, ...]) -> str:
     """One line of CSV; what a spreadsheet would run as a formula gets an apostrophe."""
     out = io.StringIO()
-    safe = (f"'{each}" if isinstance(each, str) and each.startswith(_FORMULA) else each for each in values)
-    csv.writer(out, lineterminator="\n").writerow(safe)
+    csv.writer(out, lineterminator="\n").writerow(map(harmless, values))
 
     return out.getvalue()
 

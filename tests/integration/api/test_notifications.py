@@ -112,3 +112,15 @@ def test_a_password_that_comes_twice_is_none(bench, url):
     twice = [*headers.items(), ("Authorization", "Basic Og==")]
 
     assert httpx.post(f"{url}/smart2pay", headers=twice, content=body).status_code == 401
+
+
+def test_who_is_refused_too_often_is_told_when_to_come_back(bench, url, monkeypatch):
+    monkeypatch.setattr(notifications, "REFUSED_RATE", 1)
+    headers, body = a_message(bench, "smart_glocal")
+    forged = [httpx.post(f"{url}/smart_glocal", content=body) for _ in range(2)]
+    genuine = httpx.post(f"{url}/smart_glocal", headers=headers, content=body)
+
+    assert [each.status_code for each in forged] == [401, 429]
+    assert 1 <= int(forged[1].headers["retry-after"]) <= notifications.REFUSED_PERIOD
+    assert forged[1].json()["violated-policies"] == ["refused-notifications"]
+    assert genuine.status_code == 200

@@ -1,20 +1,23 @@
 """Forged, replayed, early, late, doubled, out of order: a notification leaves one right outcome, at every provider."""
 
 import asyncio
+import hashlib
 
 import msgspec
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from domain.decision import Cause
-from domain.errors import Refused
+from domain.errors import QuotaExceeded, Refused
 from domain.outcome import NotSent, NotSentReason
 from domain.refund import moved
 from domain.state import FINAL, State
-from engine import notifications, review
+from engine import notifications, refusals, review
 from engine.people import Actor, Role
 from ledger import external, journal, notification, queries, refunds
 from ledger.payments import standing
 from ledger.refunds import Change
+from tests.support.processes import wait_until
 from tests.support.sandbox_network import CUT, PROVIDERS, SandboxBench
 
 DASHBOARD = PROVIDERS
@@ -416,17 +419,82 @@ def test_nothing_shows_who_sent_it_where_no_user_is_agreed(tmp_path):
     assert row["refunds"] == [refund.id]
 
 
+def refused(bench):
+    with bench.engine.ledger.read() as connection:
+        return notification.refused_since(connection, bench.now)
+
+
 def test_a_flood_of_forged_ones_is_counted_and_takes_little_room(world):
     for number in range(3 * notifications.REFUSED_KEPT):
         notifications.receive(world.engine, "smartpay", {}, b"%d" % number * 20_000)
-    kept = rows(world, limit=1000)
-    with world.engine.ledger.read() as connection:
-        counted = notification.refused_since(connection, world.now)
 
-    assert counted == {"smartpay": 3 * notifications.REFUSED_KEPT}
-    assert len(kept) <= notifications.REFUSED_KEPT
+    wait_until(
+        lambda: refused(world) == {"smartpay": 3 * notifications.REFUSED_KEPT}, timeout=10, what="all are counted"
+    )
+    assert len(rows(world, limit=1000)) == notifications.REFUSED_KEPT
     world.now += 3600
     assert notifications.receive(world.engine, "smartpay", {}, b"one more").id is not None
+
+
+def test_once_the_hour_is_full_a_forged_one_costs_no_write_and_is_not_taken_apart(world, monkeypatch):
+    monkeypatch.setattr(notifications, "REFUSED_KEPT", 1)
+    receipts = [notifications.receive(world.engine, "smartpay", {}, b"%d" % number) for number in range(2)]
+    monkeypatch.setattr(notifications, "_kept", None)
+    with monkeypatch.context() as patch:
+        patch.setattr(refusals, "PAUSE", 60.0)
+        patch.setattr(world.engine.ledger, "run", None)
+        receipts += [notifications.receive(world.engine, "smartpay", {}, b"x" * 10_000) for _ in range(10)]
+    assert refused(world) == {"smartpay": 2}
+    world.engine.refusals.flush()
+
+    assert [each.id is None for each in receipts] == [False, *[True] * 11]
+    assert {each.status for each in receipts} == {401}
+    assert refused(world) == {"smartpay": 12}
+
+
+def test_what_could_not_be_counted_is_counted_later(world, monkeypatch):
+    monkeypatch.setattr(refusals, "PAUSE", 0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(notification, "count_refused", lost_database)
+        world.engine.refusals.count("smartpay", world.now)
+        world.engine.refusals.flush()
+        assert refused(world) == {}
+
+    wait_until(lambda: refused(world) == {"smartpay": 1}, timeout=10, what="it is counted")
+
+
+def lost_database(*_):
+    raise OperationalError("", {}, Exception("gone"))
+
+
+def test_an_address_that_is_refused_too_often_is_limited_and_what_is_genuine_never_is(world, monkeypatch):
+    monkeypatch.setattr(notifications, "REFUSED_RATE", 2)
+    refund = work(world, "smartpay", submitted(world, "smartpay"))
+    headers, body = told_of(world, "smartpay", refund.provider_refund_id)
+
+    def receive(sent, address):
+        return notifications.receive(world.engine, "smartpay", sent, body, address=address).status
+
+    assert [receive({}, "192.0.2.1") for _ in range(2)] == [401, 401]
+    with pytest.raises(QuotaExceeded) as limited:
+        receive({}, "192.0.2.1")
+    assert 0 < limited.value.retry_after <= notifications.REFUSED_PERIOD
+    assert receive({}, "192.0.2.2") == 401
+    assert [receive(headers, "192.0.2.1") for _ in range(5)] == [200] * 5
+    world.engine.refusals.flush()
+    assert refused(world) == {"smartpay": 4}
+
+
+def test_a_large_forged_one_is_kept_by_its_head_without_what_is_private(world):
+    body = b'{"email":"anna@shop.example","name":"Anna","x":"' + b"y" * 100_000 + b'"}'
+    receipt = notifications.receive(world.engine, "smartpay", {}, body)
+    with world.engine.ledger.read() as connection:
+        found = notification.get(connection, receipt.id)
+    shown = world.engine.vault.open(found["body"])
+
+    assert (found["size"], found["body_hash"]) == (len(body), hashlib.sha256(body).hexdigest())
+    assert shown.startswith(b'{"email":"***","name":"***","x":"yyy')
+    assert len(shown) == notifications.REFUSED_HEAD
 
 
 def test_old_ones_are_forgotten_and_those_to_be_looked_at_are_not(world):

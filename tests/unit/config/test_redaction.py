@@ -1,3 +1,4 @@
+import time
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -128,3 +129,17 @@ def test_every_key_of_a_line_stays():
     line = redact(None, "info", {"event": "x", "email": "a@b.example", "customer": {"email": "x"}})
 
     assert line == {"event": "x", "email": MASK, "customer": "[dict]"}
+
+
+@pytest.mark.parametrize("text", ["a" * 16_000, "a.b-" * 4000, "a@" * 8000, "a@b." + "-" * 16_000, "://" * 5000])
+def test_a_long_text_takes_no_more_than_its_length(text):
+    began = time.process_time()
+    for _ in range(10):
+        clean("event", text)
+
+    # The square of the length took more than ten seconds.
+    assert time.process_time() - began < 2
+
+
+def test_an_address_is_masked_wherever_it_begins():
+    assert clean("event", "to <anna.b+c@shop.example>, not (x@y.example)") == f"to <{MASK}>, not ({MASK})"

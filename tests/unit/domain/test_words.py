@@ -6,7 +6,7 @@ from cli import toml
 from cli.times import money
 from domain.decision import Cause
 from domain.verdict import Advice
-from domain.words import ADVICE, CAUSES, ago
+from domain.words import ADVICE, CAUSES, ago, harmless
 
 
 def test_every_cause_and_every_verdict_has_words():
@@ -51,3 +51,14 @@ def test_settings_are_written_as_they_are_read():
 
 def test_what_is_nothing_is_left_out():
     assert tomllib.loads(toml.dumps({"a": {"b": None, "c": "ü"}})) == {"a": {"c": "ü"}}
+
+
+@pytest.mark.parametrize("before", ["", " ", "\n", "\r\n ", "\t", "\u00a0", "\u3000", "\ufeff", "\u200b", "\x00"])
+@pytest.mark.parametrize("sign", [*"=+-@", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
+def test_no_spreadsheet_runs_what_begins_like_a_formula_whatever_stands_before_it(before, sign):
+    assert harmless(f"{before}{sign}1+1") == f"'{before}{sign}1+1"
+
+
+@pytest.mark.parametrize("value", ["", " ", "RMA-1", "a=b", " a@b.example", "\u3000a", -5, None, 1.5])
+def test_what_is_no_formula_stays_as_it_is(value):
+    assert harmless(value) == value
