@@ -133,9 +133,9 @@ def openapi_command() -> list[str]:
     return [*_PYTHON, "api", "--openapi"]
 
 
-def console_command(*, host: str, port: int) -> list[str]:
-    """The pages for people."""
-    return [*_PYTHON, "console", f"--host={host}", f"--port={port}"]
+def console_command(*, host: str, port: int, link: bool = False) -> list[str]:
+    """The pages for people. `link`: print one that signs in, even where stderr is no terminal."""
+    return [*_PYTHON, "console", f"--host={host}", f"--port={port}", *(["--link"] if link else [])]
 
 
 def sandbox_command(*, host: str, port: int, seed: int | None = None, faults: Path | None = None) -> list[str]:

@@ -20,7 +20,7 @@ from engine import review, search
 from engine import view as views
 from engine.ids import new_id
 from engine.people import Actor, Verb
-from engine.submit import Receipt, submit_many
+from engine.submit import Receipt, submit_by
 from engine.view import dead_view, find, refund_view
 from ledger import queries
 from ledger.queries import Filter
@@ -150,7 +150,7 @@ def create_refund(
         "reason": reason,
         "description": description,
     }
-    receipt = submit_many(session.engine, [job], actor=who.name, via="cli", dry_run=dry_run)[0]
+    receipt = submit_by(session.engine, who, [job], via="cli", dry_run=dry_run)[0]
     if receipt.problem is not None:
         raise receipt.problem
 

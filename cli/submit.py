@@ -18,9 +18,9 @@ from cli.output import Row, make_console
 from cli.session import Session
 from domain.errors import InvalidJob, Refused
 from domain.state import State
-from engine.people import Verb
+from engine.people import Actor, Verb
 from engine.problems import problem_of
-from engine.submit import Receipt, submit_many
+from engine.submit import Receipt, submit_by
 from engine.view import refund_view
 
 BATCH = 500
@@ -44,7 +44,7 @@ def submit_file(
     who = session.actor(Verb.CREATE)
     counts: Counter[str] = Counter()
     with _opened(file) as stream, _progress(file, stream) as advance:
-        results = _results(session, read(stream, how or format_of(file), account), who.name, dry_run=dry_run)
+        results = _results(session, read(stream, how or format_of(file), account), who, dry_run=dry_run)
         told = _told(session, results, counts, advance)
         if session.out.for_people:
             for _ in told:
@@ -68,11 +68,11 @@ CSV_LIKE: dict[str, Any] = {
 }
 
 
-def _results(session: Session, lines: Iterator[Line], actor: str, *, dry_run: bool) -> Iterator[tuple[Line, Receipt]]:
+def _results(session: Session, lines: Iterator[Line], who: Actor, *, dry_run: bool) -> Iterator[tuple[Line, Receipt]]:
     """Batches of jobs, accepted in one transaction each."""
     while batch := list(itertools.islice(lines, BATCH)):
         bodies = [each.body for each in batch if each.body is not None]
-        receipts = iter(submit_many(session.engine, bodies, actor=actor, via="cli", dry_run=dry_run) if bodies else ())
+        receipts = iter(submit_by(session.engine, who, bodies, via="cli", dry_run=dry_run) if bodies else ())
         for each in batch:
             yield each, (next(receipts) if each.body is not None else Receipt(problem=each.problem))
 

@@ -93,7 +93,7 @@ def _children(processes: int, host: str, port: int, environ: Mapping[str, str]) 
         "api": api_command(host=host, port=port),  # first: it is up before the others
         "worker": worker_command(processes=processes, queues=QUEUES),
         "beat": beat_command(),
-        "console": console_command(host=host, port=_next_free(port + 1)),
+        "console": console_command(host=host, port=_next_free(port + 1), link=True),
     }
 
     return [Child(name, command, env=environ, cwd=Path.cwd()) for name, command in commands.items()]

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -205,13 +206,24 @@ class OidcSettings(Section):
 
 
 class ConsoleSettings(Section):
-    """`[console]`: the pages for people. `url`: the address they type, where it is not a loopback one."""
+    """`[console]`: the pages for people. `url`: the address they type, where it is not a loopback one.
+
+    `trusted_proxies`: who is believed about a visitor's address. `local_sign_in`: whether users with passwords sign in
+    here; by default where no identity provider is set.
+    """
 
     url: WebAddress | None = None
+    trusted_proxies: Networks = (IPv4Network("127.0.0.1"), IPv6Network("::1"))
+    local_sign_in: bool | None = None
     environment: Literal["live", "test", "demo"] = "live"
     idle: Seconds = 1800.0
     lifetime: Seconds = 12 * 3600.0
     oidc: OidcSettings | None = None
+
+    @property
+    def signs_in_locally(self) -> bool:
+        """Whether there is a form for name and password."""
+        return self.oidc is None if self.local_sign_in is None else self.local_sign_in
 
 
 class CelerySettings(Section):

@@ -25,13 +25,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m console")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8081)
+    parser.add_argument("--link", action="store_true", default=sys.stderr.isatty(), help="print a link to sign in")
     given = parser.parse_args()
     settings = load_settings()
     configure_logging(settings.logging.level, stream=sys.stderr)
     if settings.redis.url is not None:
         configure(settings)
     engine = engine_with_bells(settings)
-    _introduce(engine, given.host, given.port)
+    _introduce(engine, given.host, given.port, link=given.link)
     try:
         uvicorn.run(
             create_app(engine, host=given.host),
@@ -41,17 +42,21 @@ def main() -> None:
             access_log=False,
             server_header=False,
             proxy_headers=settings.console.url is not None,
+            forwarded_allow_ips=[str(each) for each in settings.console.trusted_proxies],
             timeout_graceful_shutdown=GRACE,
         )
     finally:
         engine.close()
 
 
-def _introduce(engine: Engine, host: str, port: int) -> None:
-    """Say where it is; whoever holds this terminal may sign in once without a password, from this machine."""
+def _introduce(engine: Engine, host: str, port: int, *, link: bool) -> None:
+    """Say where it is; whoever holds this terminal may sign in once without a password, from this machine.
+
+    `link`: somebody reads along. A journal must not keep what signs in.
+    """
     address = engine.settings.console.url or f"http://{host}:{port}"
     sys.stderr.write(f"refundry: console   {address}\n")
-    if not is_loopback(host):
+    if not link or not is_loopback(host):
         return
     try:
         secret = offer_link(engine, os.environ.get("REFUNDRY_ACTOR"))

@@ -1,5 +1,7 @@
 """Signing in at an identity provider: authorization code with PKCE, by Authlib."""
 
+import hmac
+import time
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -19,7 +21,9 @@ from domain.errors import Forbidden, NotFound
 from engine.people import Role
 
 COOKIE = "refundry_oidc"
-_TIMEOUT = 10.0
+#: So many seconds somebody may take at the provider.
+LIFETIME = 600.0
+_TIMEOUT = 5.0
 _ALGORITHMS = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 
 
@@ -30,6 +34,7 @@ class _State(msgspec.Struct):
     verifier: str
     nonce: str
     onward: str
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class Recognised:
 def start(settings: Settings, base: str, onward: str) -> tuple[str, str]:
     """The provider's address to go to, and what the browser keeps meanwhile."""
     oidc = _configured(settings)
-    kept = _State(generate_token(32), generate_token(64), generate_token(32), onward)
+    kept = _State(generate_token(32), generate_token(64), generate_token(32), onward, time.time() + LIFETIME)
     with _client(settings, oidc, base) as client:
         address, _ = client.create_authorization_url(
             _metadata(oidc.issuer)["authorization_endpoint"],
@@ -54,20 +59,15 @@ def start(settings: Settings, base: str, onward: str) -> tuple[str, str]:
             code_verifier=kept.verifier,
         )
 
-    return address, msgspec.json.encode(kept).hex()
+    return address, _seal(oidc, kept)
 
 
 def finish(settings: Settings, base: str, cookie: str, address: str) -> Recognised:
     """Whom the provider sent back. Raises Forbidden for whatever is not as it should be."""
     oidc = _configured(settings)
-    try:
-        kept = msgspec.json.decode(bytes.fromhex(cookie), type=_State)
-    except ValueError:
-        raise Forbidden(
-            "sign-in-refused", "this sign-in took too long, or began in another browser: try again"
-        ) from None
-    if parse_qs(urlsplit(address).query).get("state") != [kept.state]:
-        raise Forbidden("sign-in-refused", "this sign-in began in another browser: try again")
+    kept = _open(oidc, cookie)
+    if kept is None or parse_qs(urlsplit(address).query).get("state") != [kept.state]:
+        raise Forbidden("sign-in-refused", "this sign-in took too long, or began in another browser: try again")
     try:
         claims = _claims(settings, oidc, base, kept, address)
     except (AuthlibBaseError, JoseError, httpx.HTTPError, KeyError, ValueError) as error:
@@ -82,6 +82,31 @@ def finish(settings: Settings, base: str, cookie: str, address: str) -> Recognis
         roles=_roles(oidc, claims) if oidc.roles else None,
         onward=kept.onward,
     )
+
+
+def _seal(oidc: OidcSettings, kept: _State) -> str:
+    """What the browser keeps. Sealed: nobody makes us ask the provider about what we did not begin."""
+    content = msgspec.json.encode(kept)
+
+    return f"{content.hex()}.{_mac(oidc, content)}"
+
+
+def _open(oidc: OidcSettings, cookie: str) -> _State | None:
+    """What we gave to the browser, not too long ago; else None."""
+    content, _, mac = cookie.partition(".")
+    try:
+        found = bytes.fromhex(content)
+    except ValueError:
+        return None
+    if not hmac.compare_digest(mac.encode(), _mac(oidc, found).encode()):
+        return None
+    kept = msgspec.json.decode(found, type=_State)
+
+    return kept if time.time() < kept.until else None
+
+
+def _mac(oidc: OidcSettings, content: bytes) -> str:
+    return hmac.new(oidc.client_secret.get_secret_value().encode(), b"state:" + content, "sha256").hexdigest()
 
 
 def _claims(settings: Settings, oidc: OidcSettings, base: str, kept: _State, address: str) -> dict[str, Any]:

@@ -11,8 +11,10 @@ from urllib.parse import quote, unquote, urlencode
 import jinja2
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.types import Receive, Scope, Send
 
 from console.guard import make_token
+from console.session import cookie_name, is_secure
 from domain.money import to_major
 from domain.state import FINAL, LABELS, State
 from domain.words import advice_in_words, ago, cause_in_words
@@ -153,22 +155,34 @@ def _render(request: Request, name: str, now: float, values: Mapping[str, Any]) 
         url=url,
         path=request.url.path,
         environment=engine.settings.console.environment,
-        told=unquote(request.cookies.get(TOLD, "")),
+        told=unquote(request.cookies.get(cookie_name(request, TOLD), "")),
     )
 
 
 def _answer(request: Request, body: str, status: int) -> HTMLResponse:
     response = HTMLResponse(body, status)
-    if TOLD in request.cookies and "hx-request" not in request.headers:
-        response.delete_cookie(TOLD)
+    told = cookie_name(request, TOLD)
+    if told in request.cookies and "hx-request" not in request.headers:
+        response.delete_cookie(told, secure=is_secure(request), httponly=True, samesite="lax")
 
     return response
+
+
+class _Onward(RedirectResponse):
+    """A redirect that tells something once; only when it is sent it meets the request, which names the cookie."""
+
+    def __init__(self, to: str, told: str) -> None:
+        super().__init__(to, 303)
+        self._told = told
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        request = Request(scope)
+        name, secure = cookie_name(request, TOLD), is_secure(request)
+        self.set_cookie(name, quote(self._told), max_age=60, secure=secure, httponly=True, samesite="lax")
+        await super().__call__(scope, receive, send)
 
 
 def go(to: str, told: str = "") -> Response:
     """After something was done: on to a page that can be reloaded, which says what was done once."""
-    response = RedirectResponse(to, 303)
-    if told:
-        response.set_cookie(TOLD, quote(told), max_age=60, httponly=True, samesite="lax")
-
-    return response
+    return _Onward(to, told) if told else RedirectResponse(to, 303)

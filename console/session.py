@@ -48,23 +48,24 @@ def browser_of(request: Request) -> Browser:
     return Browser(address, request.headers.get("user-agent", ""))
 
 
-def cookie_name(request: Request) -> str:
+def cookie_name(request: Request, name: str = "refundry") -> str:
     """Over https the browser itself holds the cookie to this host."""
-    return "__Host-refundry" if _secure(request) else "refundry"
+    return f"__Host-{name}" if is_secure(request) else name
 
 
 def keep(request: Request, response: Response, secret: str) -> None:
     """Give the browser its session."""
     lifetime = int(engine_of(request).settings.console.lifetime)
     response.set_cookie(
-        cookie_name(request), secret, max_age=lifetime, httponly=True, samesite="lax", secure=_secure(request)
+        cookie_name(request), secret, max_age=lifetime, httponly=True, samesite="lax", secure=is_secure(request)
     )
 
 
 def drop(request: Request, response: Response) -> None:
     """Take the session from the browser."""
-    response.delete_cookie(cookie_name(request), secure=_secure(request), httponly=True, samesite="lax")
+    response.delete_cookie(cookie_name(request), secure=is_secure(request), httponly=True, samesite="lax")
 
 
-def _secure(request: Request) -> bool:
+def is_secure(request: Request) -> bool:
+    """Whether people come over https."""
     return (engine_of(request).settings.console.url or "").startswith("https://")

@@ -60,7 +60,7 @@ def recognise(engine: Engine, name: str | None) -> Actor:
         if name is None or name == SYSTEM:
             return _system(people.listed(connection))
         found = people.get(connection, name)
-    if found is None or found.disabled:
+    if found is None or not found.active:
         raise Forbidden("unknown-actor", f"there is no user {name!r}")
 
     return Actor(found.name, frozenset(Role(role) for role in found.roles))
@@ -70,7 +70,7 @@ def _system(everyone: list[Person]) -> Actor:
     """The system user: all that one person may do while nobody else exists; only adding users while no admin does."""
     if not everyone:
         return Actor(SYSTEM, frozenset(Role), alone=True)
-    if not any(Role.ADMIN in each.roles and not each.disabled for each in everyone):
+    if not any(Role.ADMIN in each.roles and each.active for each in everyone):
         return Actor(SYSTEM, frozenset({Role.ADMIN}), alone=True)
 
     raise Forbidden("actor-required", "users exist: say who acts with --actor or REFUNDRY_ACTOR")
@@ -113,7 +113,10 @@ def create(engine: Engine, actor: Actor, name: str, roles: frozenset[Role]) -> N
 
 
 def change_roles(engine: Engine, actor: Actor, name: str, *, grant: frozenset[Role], revoke: frozenset[Role]) -> None:
-    """Give and take roles; nobody changes their own, and the last admin stays one."""
+    """Give and take roles; nobody changes their own, and the last admin stays one.
+
+    Whom an admin leaves without any stays disabled until an admin gives one, whatever the identity provider says.
+    """
     require(actor, Verb.ADMINISTER)
     if name == actor.name:
         raise Forbidden("own-roles", "nobody changes their own roles")
@@ -124,6 +127,7 @@ def change_roles(engine: Engine, actor: Actor, name: str, *, grant: frozenset[Ro
             raise NotFound("not-found", f"there is no user {name!r}")
         roles = (frozenset(Role(role) for role in found.roles) | grant) - revoke
         people.set_roles(connection, name, tuple(sorted(roles)))
+        people.set_disabled(connection, name, disabled=not roles)
         _told(connection, engine, name, "user.changed", actor, roles)
 
     engine.ledger.run(work)

@@ -17,6 +17,7 @@ from engine.account import Account
 from engine.bootstrap import Engine
 from engine.ids import new_id
 from engine.order import draft
+from engine.people import Actor, Verb, require
 from ledger import intake
 from ledger.approvals import ask_to_send
 from ledger.intake import Admission, Candidate, Result
@@ -73,6 +74,15 @@ def submit_many(
             engine.ring("send", account)
 
     return receipts
+
+
+def submit_by(
+    engine: Engine, person: Actor, bodies: Sequence[Body], *, via: str, dry_run: bool = False
+) -> list[Receipt]:
+    """Accept a person's jobs; see `submit_many`. Raises Forbidden where they lack the role."""
+    require(person, Verb.CREATE)
+
+    return submit_many(engine, bodies, actor=person.name, via=via, dry_run=dry_run)
 
 
 @dataclass(frozen=True, slots=True)

@@ -521,13 +521,12 @@ sign_in_link = Table(
     Column("expires_at", Double, nullable=False),
 )
 
-# How often somebody tried to sign in in vain, by name and by address.
+# Tries to sign in, as leaky buckets: when each name's and address's last try will be forgotten.
 sign_in_try = Table(
     "sign_in_try",
     metadata,
-    Column("key", String(96), primary_key=True),
-    Column("count", Integer, nullable=False),
-    Column("last_at", Double, nullable=False),
+    Column("key", String(128), primary_key=True),
+    Column("free_at", Double, nullable=False),
 )
 
 heartbeat = Table(

@@ -10,11 +10,17 @@ from ledger.models import person
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """One user."""
+    """One user. `disabled`: by an admin; `subject`: who they are for the identity provider, if they come from one."""
 
     name: str
     roles: tuple[str, ...]
     disabled: bool
+    subject: str | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether they may do anything: somebody with a role, whom no admin has disabled."""
+        return bool(self.roles) and not self.disabled
 
 
 def any_person(connection: Connection) -> bool:
@@ -42,8 +48,13 @@ def add(connection: Connection, someone: Person, actor: str, now: float) -> None
 
 
 def set_roles(connection: Connection, name: str, roles: tuple[str, ...]) -> None:
-    """Replace a user's roles; without any the user is disabled."""
-    connection.execute(update(person).where(person.c.name == name).values(roles=" ".join(roles), disabled=not roles))
+    """Replace a user's roles; without any they may do nothing."""
+    connection.execute(update(person).where(person.c.name == name).values(roles=" ".join(roles)))
+
+
+def set_disabled(connection: Connection, name: str, *, disabled: bool) -> None:
+    """Note what an admin wants of a user, whatever roles come from elsewhere."""
+    connection.execute(update(person).where(person.c.name == name).values(disabled=disabled))
 
 
 def password(connection: Connection, name: str) -> str | None:
@@ -71,4 +82,4 @@ def bind_subject(connection: Connection, name: str, subject: str) -> None:
 
 
 def _load(row: Any) -> Person:
-    return Person(name=row.name, roles=tuple(row.roles.split()), disabled=bool(row.disabled))
+    return Person(name=row.name, roles=tuple(row.roles.split()), disabled=bool(row.disabled), subject=row.subject)

@@ -64,7 +64,7 @@ def forget(connection: Connection, before: float, now: float) -> None:
     """Drop sessions, links and tries that are long over."""
     connection.execute(delete(session).where(session.c.seen_at < before))
     connection.execute(delete(sign_in_link).where(sign_in_link.c.expires_at < now))
-    connection.execute(delete(sign_in_try).where(sign_in_try.c.last_at < before))
+    connection.execute(delete(sign_in_try).where(sign_in_try.c.free_at < now))
 
 
 def offer_link(connection: Connection, digest: str, person: str, expires_at: float) -> None:
@@ -84,31 +84,21 @@ def take_link(connection: Connection, digest: str, now: float) -> str | None:
     return person
 
 
-def count_try(connection: Connection, key: str, now: float) -> None:
-    """One more try of `key`."""
-    connection.execute(
+def count_try(connection: Connection, key: str, now: float, lasting: float) -> float:
+    """One more try of `key`, to be forgotten `lasting` seconds after those before it: answers when. One statement."""
+    counted = connection.execute(
         text(
-            "INSERT INTO sign_in_try (key, count, last_at) VALUES (:key, 1, :now) "
-            "ON CONFLICT (key) DO UPDATE SET count = sign_in_try.count + 1, last_at = :now"
+            "INSERT INTO sign_in_try (key, free_at) VALUES (:key, :first) ON CONFLICT (key) DO UPDATE SET free_at = "
+            "CASE WHEN sign_in_try.free_at > :now THEN sign_in_try.free_at + :lasting ELSE :first END "
+            "RETURNING free_at"
         ),
-        {"key": key, "now": now},
+        {"key": key, "now": now, "lasting": lasting, "first": now + lasting},
     )
 
-
-def tries(connection: Connection, key: str) -> tuple[int, float]:
-    """How often `key` was tried in vain, and when last."""
-    query = select(sign_in_try.c["count"], sign_in_try.c.last_at).where(sign_in_try.c.key == key)
-    row = connection.execute(query).first()
-
-    return (0, 0.0) if row is None else (int(row[0]), float(row[1]))
+    return float(counted.scalar_one())
 
 
-def clear_tries(connection: Connection, key: str) -> None:
-    """`key` signed in."""
-    connection.execute(delete(sign_in_try).where(sign_in_try.c.key == key))
-
-
-def forgive_try(connection: Connection, key: str) -> None:
+def forgive_try(connection: Connection, key: str, lasting: float) -> None:
     """The last try of `key` was no vain one."""
-    less = {"count": sign_in_try.c["count"] - 1}
+    less = {"free_at": sign_in_try.c.free_at - lasting}
     connection.execute(update(sign_in_try).where(sign_in_try.c.key == key).values(less))

@@ -63,7 +63,7 @@ def _belongs(asked_by: str, tab: str, actor: Actor) -> bool:
 def _somebody_else(engine: Engine, actor: Actor) -> bool:
     everybody = people.everybody(engine)
 
-    return any(Role.APPROVER in each.roles and not each.disabled and each.name != actor.name for each in everybody)
+    return any(Role.APPROVER in each.roles and each.active and each.name != actor.name for each in everybody)
 
 
 @router.get("/approvals/{approval_id}")

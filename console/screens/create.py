@@ -13,8 +13,8 @@ from domain.state import State
 from engine.bootstrap import Engine
 from engine.ids import new_id
 from engine.operate import switches
-from engine.people import Verb, require
-from engine.submit import submit_many
+from engine.people import Actor, Verb, require
+from engine.submit import submit_by
 from engine.view import find
 from ledger import payments, queries
 from ledger.payments import Standing
@@ -143,7 +143,7 @@ def look_again(
     """Everything as it would be sent: a rehearsal, nothing is recorded."""
     require(signed.actor, Verb.CREATE)
     try:
-        return _review(request, engine, signed.actor.name, form)
+        return _review(request, engine, signed.actor, form)
     except (InvalidJob, Refused) as error:
         return _form(request, engine, form, error)
 
@@ -160,8 +160,8 @@ def submit(
     try:
         job = _job(form)
         if " ".join(confirm.split()).upper() != _typed(job).upper():
-            return _review(request, engine, signed.actor.name, form, error=f"type {_typed(job)} exactly")
-        receipt = submit_many(engine, [job], actor=signed.actor.name, via="console")[0]
+            return _review(request, engine, signed.actor, form, error=f"type {_typed(job)} exactly")
+        receipt = submit_by(engine, signed.actor, [job], via="console")[0]
         if receipt.problem is not None:
             raise receipt.problem
     except (InvalidJob, Refused) as error:
@@ -217,9 +217,9 @@ def _typed(job: dict[str, Any]) -> str:
     return "ALL" if job["amount"] is None else money(job["amount"], job["currency"])
 
 
-def _review(request: Request, engine: Engine, actor: str, form: dict[str, str], error: str = "") -> Response:
+def _review(request: Request, engine: Engine, actor: Actor, form: dict[str, str], error: str = "") -> Response:
     job = _job(form)
-    receipt = submit_many(engine, [job], actor=actor, via="console", dry_run=True)[0]
+    receipt = submit_by(engine, actor, [job], via="console", dry_run=True)[0]
     if receipt.problem is not None:
         raise receipt.problem
     assert receipt.refund is not None

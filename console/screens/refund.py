@@ -228,7 +228,7 @@ def _show(
         facts=list(_facts(view)),
         personal=list(_personal(personal or view)),
         revealed=personal is not None,
-        people=[each.name for each in people.everybody(engine) if not each.disabled],
+        people=[each.name for each in people.everybody(engine) if each.active],
         story=story.told(timeline(engine, refund, raw=True), kind),
         kinds=story.KINDS,
         kind=kind,

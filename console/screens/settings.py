@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request, Response
 
 from console.pages import HERE, go, money, page
-from console.session import Signed, TheEngine, drop
+from console.session import Signed, TheEngine, browser_of, drop
 from domain.words import ago
 from engine import people, sessions
 from engine.bootstrap import Engine
@@ -31,7 +31,7 @@ def show(request: Request, engine: TheEngine, signed: Signed) -> Response:
         roles=list(Role),
         sessions=sessions.open_sessions(engine, signed.actor),
         mine=signed.session.digest,
-        known=any(each.name == signed.actor.name for each in everybody),
+        local=any(each.name == signed.actor.name and each.subject is None for each in everybody),
         idle=console.idle,
         lifetime=console.lifetime,
         rules=list(_rules(engine)),
@@ -102,9 +102,13 @@ def end_mine(request: Request, engine: TheEngine, signed: Signed) -> Response:
 
 @router.post("/settings/password")
 def change_password(
-    request: Request, engine: TheEngine, signed: Signed, password: Annotated[str, Form(max_length=1024)]
+    request: Request,
+    engine: TheEngine,
+    signed: Signed,
+    current: Annotated[str, Form(max_length=1024)],
+    password: Annotated[str, Form(max_length=1024)],
 ) -> Response:
-    sessions.set_password(engine, signed.actor, signed.actor.name, password)
+    sessions.change_password(engine, signed.actor, current, password, browser_of(request))
     response = go("/sign-in")
     drop(request, response)
 

@@ -8,8 +8,8 @@ from fastapi import APIRouter, Form, Request, Response
 from console import oidc
 from console.guard import is_loopback
 from console.pages import bare, go
-from console.session import Signed, TheEngine, browser_of, drop, engine_of, keep
-from domain.errors import Forbidden, Refused
+from console.session import Signed, TheEngine, browser_of, cookie_name, drop, engine_of, is_secure, keep
+from domain.errors import Forbidden, NotFound, Refused
 from engine import sessions
 
 router = APIRouter()
@@ -38,6 +38,8 @@ def enter(
 ) -> Response:
     try:
         secret = sessions.sign_in(engine, name.strip().lower(), password, browser_of(request))
+    except NotFound:
+        raise
     except Forbidden as error:
         return _form(request, onward=onward, name=name, error=str(error), status=403)
     except Refused as error:
@@ -69,7 +71,14 @@ def to_provider(request: Request, engine: TheEngine, next: str = "/") -> Respons
     """To the identity provider, with a state that only this browser holds."""
     address, state = oidc.start(engine.settings, str(request.base_url), _local(next))
     response = go(address)
-    response.set_cookie(oidc.COOKIE, state, max_age=600, httponly=True, samesite="lax", path="/sign-in/oidc")
+    response.set_cookie(
+        cookie_name(request, oidc.COOKIE),
+        state,
+        max_age=int(oidc.LIFETIME),
+        secure=is_secure(request),
+        httponly=True,
+        samesite="lax",
+    )
 
     return response
 
@@ -79,7 +88,10 @@ def from_provider(request: Request, engine: TheEngine) -> Response:
     """Back from the identity provider with a code."""
     try:
         who = oidc.finish(
-            engine.settings, str(request.base_url), request.cookies.get(oidc.COOKIE, ""), str(request.url)
+            engine.settings,
+            str(request.base_url),
+            request.cookies.get(cookie_name(request, oidc.COOKIE), ""),
+            str(request.url),
         )
         secret = sessions.sign_in_by_provider(
             engine, subject=who.subject, name=who.name, roles=who.roles, browser=browser_of(request)
@@ -87,7 +99,7 @@ def from_provider(request: Request, engine: TheEngine) -> Response:
     except Forbidden as error:
         return _form(request, error=str(error), status=403)
     response = _welcome(request, secret, who.onward)
-    response.delete_cookie(oidc.COOKIE, path="/sign-in/oidc")
+    response.delete_cookie(cookie_name(request, oidc.COOKIE), secure=is_secure(request), httponly=True, samesite="lax")
 
     return response
 
@@ -114,7 +126,8 @@ def _local(onward: str) -> str:
 
 
 def _form(request: Request, *, onward: str = "/", error: str = "", status: int = 200, **values: Any) -> Response:
-    provider = engine_of(request).settings.console.oidc
-    shown = {"name": "", "secret": "", "next": _local(onward), "oidc": provider.label if provider else "", **values}
+    console = engine_of(request).settings.console
+    label = console.oidc.label if console.oidc else ""
+    frame = {"name": "", "secret": "", "next": _local(onward), "oidc": label, "local": console.signs_in_locally}
 
-    return bare(request, "sign_in.html", status=status, error=error, **shown)
+    return bare(request, "sign_in.html", status=status, error=error, **{**frame, **values})

@@ -37,7 +37,7 @@ class ConsoleServer:
 
     def start(self) -> "ConsoleServer":
         """Start it (again), and wait until it answers."""
-        command = [sys.executable, "-m", "console", "--port", str(self.port)]
+        command = [sys.executable, "-m", "console", "--port", str(self.port), "--link"]
         env = {"REFUNDRY_CONFIG": str(self.stack.folder / "refundry.toml"), "PYTHONPATH": str(ROOT)}
         self.process = LocalProcess("console", command, self.stack.folder, env=env, port=self.port)
         self.stack.processes.append(self.process)

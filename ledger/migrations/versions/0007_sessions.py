@@ -40,9 +40,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "sign_in_try",
-        sa.Column("key", sa.String(96), nullable=False),
-        sa.Column("count", sa.Integer(), nullable=False),
-        sa.Column("last_at", sa.Double(), nullable=False),
+        sa.Column("key", sa.String(128), nullable=False),
+        sa.Column("free_at", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("key", name="pk_sign_in_try"),
     )
 

@@ -102,7 +102,9 @@ def sign_in(single, provider, **claims):
     """What a browser does: there, to the provider, and back."""
     provider.claims = claims
     with httpx.Client(timeout=20) as client:
-        assert "Shop login" in client.get(f"{single.url}/sign-in").text
+        page = client.get(f"{single.url}/sign-in").text
+        assert "Shop login" in page
+        assert "Password" not in page
         there = client.get(f"{single.url}/sign-in/oidc?next=/dead")
         back = client.get(there.headers["location"]).headers["location"]
         answer = client.get(back)
@@ -163,3 +165,22 @@ def test_a_way_back_that_began_in_another_browser_leads_nowhere(single, provider
         back = client.get(there.headers["location"]).headers["location"]
     with httpx.Client(timeout=20) as other:
         assert other.get(back).status_code == 403
+
+
+def test_there_is_no_password_to_try(single):
+    form = {"name": "ada", "password": "correct horse battery"}
+    answer = httpx.post(f"{single.url}/sign-in", data=form, headers={"sec-fetch-site": "same-origin"})
+
+    assert answer.status_code == 404
+
+
+def test_a_state_that_we_did_not_make_asks_the_provider_nothing(single, provider):
+    with httpx.Client(timeout=20) as client:
+        there = client.get(f"{single.url}/sign-in/oidc")
+        back = client.get(there.headers["location"]).headers["location"]
+        content, _, mac = client.cookies["refundry_oidc"].partition(".")
+        for forged in (content, f"{content}.{mac[::-1]}", f"{'00' * 9}.{mac}", "x.y", ""):
+            answer = httpx.get(back, headers={"cookie": f"refundry_oidc={forged}"})
+            assert answer.status_code == 403, forged
+
+    assert "code-1" in provider.granted

@@ -4,9 +4,10 @@ from copy import deepcopy
 import pytest
 from sqlalchemy import func, select
 
-from domain.errors import Conflict, InvalidJob, Refused
+from domain.errors import Conflict, Forbidden, InvalidJob, Refused
 from domain.state import State
-from engine.submit import submit, submit_many
+from engine.people import Actor, Role
+from engine.submit import submit, submit_by, submit_many
 from ledger import approvals
 from ledger.models import approval, event, metadata, outbox, payment, refund
 from ledger.payments import standing
@@ -385,3 +386,10 @@ def test_jobs_are_not_changed_by_submitting_them(engine):
     submit(engine, job, actor="anna", via="api")
 
     assert job == JPY
+
+
+def test_a_person_without_the_role_submits_nothing(engine):
+    with pytest.raises(Forbidden):
+        submit_by(engine, Actor("vic", frozenset({Role.VIEWER})), [JPY], via="cli")
+
+    assert submit_by(engine, Actor("oli", frozenset({Role.OPERATOR})), [JPY], via="cli")[0].refund is not None
