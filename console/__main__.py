@@ -12,12 +12,15 @@ from console.app import create_app
 from console.guard import is_loopback
 from domain.errors import Forbidden
 from engine.bootstrap import Engine
+from engine.patience import PatientProtocol
 from engine.sessions import offer_link
 from tasks.app import configure
 from tasks.runtime import engine_with_bells
 
 #: What is under way when the console ends has so long to be answered.
 GRACE = 5
+#: Open at once.
+CONNECTIONS = 200
 
 
 def main() -> None:
@@ -37,6 +40,9 @@ def main() -> None:
             create_app(engine, host=given.host),
             host=given.host,
             port=given.port,
+            http=PatientProtocol,
+            ws="none",
+            limit_concurrency=CONNECTIONS,
             log_config=None,
             access_log=False,
             server_header=False,
