@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it, with an end to patience (slow, endless or unfinished requests); errors are problems."""
+"""HTTP/1.1 as uvicorn speaks it, with an end to patience: slow, endless or unfinished requests. Errors as problems."""
 
 import asyncio
 import secrets
@@ -49,9 +49,11 @@ class PatientProtocol(HttpToolsProtocol):
             self._too_much()
             return
         super().data_received(data)
-        if self._deadline is None and self._beside_body > HEADER_BYTES:
+        if self._deadline is not None or self.transport.is_closing():
+            return
+        if self._beside_body > HEADER_BYTES:
             self._too_much()
-        elif self._deadline is None and self.cycle.response_complete:
+        elif self.cycle.response_complete:
             self._await_headers()
 
     def on_message_begin(self) -> None:
