@@ -1,5 +1,6 @@
 """The application: routers, errors and what surrounds every request."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp
 
 from api import documents, notifications, probes, refunds
+from api.bodies import TURNS
 from api.envelope import Envelope
 from api.figures import Figures
 from api.problems import handle_errors
@@ -38,6 +40,7 @@ def application(threads: int = 1) -> FastAPI:
         yield
 
     app = FastAPI(title="Refundry", version=VERSION, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.state.turns = asyncio.Semaphore(TURNS)
     app.router.redirect_slashes = False
     handle_errors(app)
     for router in ROUTERS:

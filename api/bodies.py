@@ -1,6 +1,7 @@
 """Bodies as bytes: of a known kind, never larger than allowed, never slower than patience lasts."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -10,6 +11,8 @@ from domain.job import MAX_BYTES
 from engine.notifications import MAX_BODY as MOST_NOTIFIED
 
 MOST_BATCH = 10 * MAX_BYTES
+#: Batches that are read and worked on at once.
+TURNS = 2
 JSON = "application/json"
 LINES = "application/x-ndjson"
 
@@ -32,12 +35,19 @@ async def optional_body(request: Request) -> bytes:
     return body
 
 
-async def large_body(request: Request) -> bytes:
-    """The JSON or the lines of a batch."""
+async def large_body(request: Request) -> AsyncIterator[bytes]:
+    """The JSON or the lines of a batch, in its turn: so many batches are in memory at once, until they are answered."""
+    turns: asyncio.Semaphore = request.app.state.turns
     patience: float = request.app.state.engine.settings.api.batch_timeout
     _one_of(request, JSON, LINES)
-
-    return await _read(request, MOST_BATCH, patience)
+    try:
+        await asyncio.wait_for(turns.acquire(), patience)
+    except TimeoutError:
+        raise Faulty(503, "other batches come first", retry_after=1) from None
+    try:
+        yield await _read(request, MOST_BATCH, patience)
+    finally:
+        turns.release()
 
 
 async def notified_body(request: Request) -> bytes:
@@ -49,7 +59,7 @@ async def notified_body(request: Request) -> bytes:
 
 SmallBody = Annotated[bytes, Depends(small_body)]
 OptionalBody = Annotated[bytes, Depends(optional_body)]
-LargeBody = Annotated[bytes, Depends(large_body)]
+LargeBody = Annotated[bytes, Depends(large_body, scope="function")]
 NotifiedBody = Annotated[bytes, Depends(notified_body)]
 
 

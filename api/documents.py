@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from api.problems import MEDIA_TYPE
 from domain.job import MAX_BYTES, RefundJob
 from domain.state import State
+from engine.patience import MEDIA_TYPE
 
 Schema = dict[str, Any]
 Responses = dict[int | str, Any]

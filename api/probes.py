@@ -45,9 +45,9 @@ def readyz(request: Request, engine: TheEngine) -> Response:
 
 
 @router.get("/metrics", **documents.METRICS)
-def metrics(request: Request, credentials: Credentials) -> Response:
-    """For whoever asks from this machine, else with a key of the scope `metrics:read`."""
-    if not _is_local(request):
+def metrics(request: Request, engine: TheEngine, credentials: Credentials) -> Response:
+    """With a key of the scope `metrics:read`; where `[api] metrics_on_loopback` says so, from this machine without."""
+    if not (engine.settings.api.metrics_on_loopback and _is_local(request)):
         _metrics(request, credentials)
     body, media_type = request.app.state.figures.text()
 

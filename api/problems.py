@@ -12,11 +12,11 @@ from starlette.responses import Response
 
 from api.envelope import request_id_of
 from domain.errors import FieldError, RefundError
+from engine.patience import MEDIA_TYPE
 from engine.problems import Problem, problem_of
 
 log = structlog.get_logger(__name__)
 
-MEDIA_TYPE = "application/problem+json"
 _CODES = {
     400: ("bad-request", "Cannot be read"),
     401: ("unauthenticated", "Who is asking?"),

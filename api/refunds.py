@@ -1,6 +1,8 @@
 """Refunds over HTTP: submitted alone or in batches, read, listed, withdrawn."""
 
 from collections.abc import Iterator, Sequence
+from io import BytesIO
+from itertools import islice
 from typing import Annotated, Any
 
 import msgspec
@@ -132,6 +134,15 @@ def get_refundable(
     return read(request, lookup.refundable(engine, machine, account, payment_id))
 
 
+#: As an array: the decoder stops at the first job too many, where a list would be built before it is counted.
+_Batch = msgspec.defstruct(
+    "_Batch",
+    [(f"job_{number}", msgspec.Raw, msgspec.Raw()) for number in range(MOST_JOBS)],
+    array_like=True,
+    forbid_unknown_fields=True,
+)
+
+
 class _Cancellation(msgspec.Struct, forbid_unknown_fields=True):
     reason: str = _REASON
 
@@ -150,20 +161,27 @@ def _reason(body: bytes) -> str:
 
 
 def _jobs(body: bytes, *, lines: bool) -> list[bytes]:
-    """The jobs as they were sent, each still to be judged by itself."""
-    if lines:
-        jobs = [line for line in body.split(b"\n") if line.strip()]
-    else:
-        try:
-            jobs = [bytes(each) for each in msgspec.json.decode(body, type=list[msgspec.Raw])]
-        except msgspec.ValidationError:
-            raise InvalidJob(FieldError("#", "an array of jobs is required")) from None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise _not_json(error) from None
+    """The jobs as they were sent, each still to be judged by itself; what is too many is never kept."""
+    jobs = list(islice(_lines(body) if lines else _items(body), MOST_JOBS + 1))
     if not 0 < len(jobs) <= MOST_JOBS:
-        raise InvalidJob(FieldError("#", f"1 to {MOST_JOBS} jobs are taken, not {len(jobs)}"))
+        raise InvalidJob(FieldError("#", f"1 to {MOST_JOBS} jobs are taken"))
 
     return jobs
+
+
+def _lines(body: bytes) -> Iterator[bytes]:
+    return filter(None, map(bytes.strip, BytesIO(body)))
+
+
+def _items(body: bytes) -> Iterator[bytes]:
+    try:
+        batch = msgspec.json.decode(body, type=_Batch)
+    except msgspec.ValidationError:
+        raise InvalidJob(FieldError("#", f"an array of 1 to {MOST_JOBS} jobs is required")) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _not_json(error) from None
+
+    return filter(None, map(bytes, msgspec.structs.astuple(batch)))
 
 
 def _not_json(error: Exception) -> InvalidJob:

@@ -10,10 +10,10 @@ import uvicorn
 
 from api.app import build
 from api.bells import Bells
-from api.protocol import PatientProtocol
 from config.logging import configure as configure_logging
 from config.settings import Settings
 from engine.bootstrap import bootstrap
+from engine.patience import PatientProtocol
 from tasks.app import configure
 from tasks.bells import ring
 

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -213,7 +212,7 @@ class ConsoleSettings(Section):
     """
 
     url: WebAddress | None = None
-    trusted_proxies: Networks = (IPv4Network("127.0.0.1"), IPv6Network("::1"))
+    trusted_proxies: Networks | None = None
     local_sign_in: bool | None = None
     environment: Literal["live", "test", "demo"] = "live"
     idle: Seconds = 1800.0
@@ -249,7 +248,8 @@ class ApiSettings(Section):
     """`[api]`: what one key may ask for, and what one hour of one client may bring (no quota by default).
 
     `rate_limit`: requests of one key. `jobs_per_hour`, `money_per_hour` (minor units): of all keys of one name.
-    `threads`: requests that are worked on at once; `connections`: open at once.
+    `threads`: requests that are worked on at once; `connections`: open at once. `metrics_on_loopback`: figures without
+    a key for who connects from this machine, which behind a proxy may be everybody.
     """
 
     rate_limit: Rate = RateLimit(6000, 60.0)
@@ -259,6 +259,7 @@ class ApiSettings(Section):
     connections: Count = 1000
     body_timeout: Seconds = 20.0
     batch_timeout: Seconds = 120.0
+    metrics_on_loopback: bool = False
 
 
 class WebhookSettings(Section):

@@ -3,6 +3,8 @@
 import argparse
 import os
 import sys
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network
 
 import uvicorn
 
@@ -12,12 +14,15 @@ from console.app import create_app
 from console.guard import is_loopback
 from domain.errors import Forbidden
 from engine.bootstrap import Engine
+from engine.patience import PatientProtocol
 from engine.sessions import offer_link
 from tasks.app import configure
 from tasks.runtime import engine_with_bells
 
 #: What is under way when the console ends has so long to be answered.
 GRACE = 5
+#: Open at once.
+CONNECTIONS = 200
 
 
 def main() -> None:
@@ -38,15 +43,23 @@ def main() -> None:
             create_app(engine, host=given.host),
             host=given.host,
             port=given.port,
+            http=PatientProtocol,
+            ws="none",
+            limit_concurrency=CONNECTIONS,
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=settings.console.url is not None,
-            forwarded_allow_ips=[str(each) for each in settings.console.trusted_proxies],
+            forwarded_allow_ips=_listed(settings.console.trusted_proxies),
             timeout_graceful_shutdown=GRACE,
         )
     finally:
         engine.close()
+
+
+def _listed(networks: Sequence[IPv4Network | IPv6Network] | None) -> list[str] | None:
+    """As uvicorn takes them; None leaves it to FORWARDED_ALLOW_IPS, else this machine's own addresses."""
+    return None if networks is None else [str(each) for each in networks]
 
 
 def _introduce(engine: Engine, host: str, port: int, *, link: bool) -> None:

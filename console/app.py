@@ -31,6 +31,7 @@ from domain.errors import Conflict, Forbidden, InvalidJob, NotFound, Refused
 from engine import people
 from engine.bootstrap import Engine
 from engine.ids import new_id
+from engine.sessions import recognised
 
 log = structlog.get_logger(__name__)
 
@@ -69,7 +70,10 @@ def create_app(engine: Engine, *, host: str = "127.0.0.1") -> ASGIApp:
     for error, handler in handlers.items():
         app.add_exception_handler(error, handler)
 
-    return Guard(GZipMiddleware(app, minimum_size=1000), url=engine.settings.console.url, host=host)
+    def known(secret: str) -> bool:
+        return recognised(engine, secret, clicked=False) is not None
+
+    return Guard(GZipMiddleware(app, minimum_size=1000), url=engine.settings.console.url, host=host, known=known)
 
 
 def _sign_in_first(request: Request, _error: NotSignedIn) -> Response:

@@ -1,16 +1,24 @@
 """What every request passes: the right host, the same origin for what acts, bounded bodies; and the headers back."""
 
+import asyncio
 import hmac
 import ipaddress
 import secrets
+from collections import deque
+from collections.abc import Callable
 from hashlib import sha256
 from urllib.parse import urlsplit
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LARGEST_BODY = 6 * 1024 * 1024
+#: Of who has no session: a name and the longest password, percent-encoded.
+LARGEST_UNKNOWN = 16 * 1024
+BODY_SECONDS = 20.0
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -26,6 +34,8 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
 }
 _LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_TOO_LARGE = 413, "The request is too large."
+_TOO_SLOW = 408, "The request did not arrive in time."
 
 
 def is_loopback(address: str | None) -> bool:
@@ -39,10 +49,14 @@ def is_loopback(address: str | None) -> bool:
 
 
 class Guard:
-    """Middleware around the whole application. `url`: the console's public address, None on a loopback one."""
+    """Middleware around the whole application. `url`: the console's public address, None on a loopback one.
 
-    def __init__(self, app: ASGIApp, *, url: str | None, host: str) -> None:
+    `known`: whether a cookie's secret is that of a session.
+    """
+
+    def __init__(self, app: ASGIApp, *, url: str | None, host: str, known: Callable[[str], bool]) -> None:
         self._app = app
+        self._known = known
         self._secure = url is not None and url.startswith("https://")
         public = urlsplit(url or "").hostname
         self._hosts = {public} if public else {*_LOCAL, host}
@@ -53,6 +67,8 @@ class Guard:
             await self._app(scope, receive, send)
             return
         problem = self._problem(scope["method"], Headers(scope=scope))
+        if problem is None and scope["method"] not in SAFE_METHODS:
+            receive, problem = await self._body(scope, receive)
         answer = self._app if problem is None else PlainTextResponse(problem[1], problem[0])
 
         async def dressed(message: Message) -> None:
@@ -75,7 +91,19 @@ class Guard:
         if length is None or not length.isdecimal():
             return 411, "The length of the request is missing."
 
-        return (413, "The request is too large.") if int(length) > LARGEST_BODY else None
+        return _TOO_LARGE if int(length) > LARGEST_BODY else None
+
+    async def _body(self, scope: Scope, receive: Receive) -> tuple[Receive, tuple[int, str] | None]:
+        """The body, there as a whole before anybody parses it; or what is wrong with it."""
+        connection = HTTPConnection(scope)
+        if int(connection.headers["content-length"]) > LARGEST_UNKNOWN:
+            secret = connection.cookies.get(bound(secure=self._secure))
+            if secret is None or not await run_in_threadpool(self._known, secret):
+                return receive, _TOO_LARGE
+        try:
+            return await arrived(receive, BODY_SECONDS), None
+        except TimeoutError:
+            return receive, _TOO_SLOW
 
     def _dress(self, headers: MutableHeaders) -> None:
         for name, value in HEADERS.items():
@@ -83,6 +111,24 @@ class Guard:
         if self._secure:
             headers["Strict-Transport-Security"] = "max-age=31536000"
         headers.setdefault("Cache-Control", "no-store")
+
+
+async def arrived(receive: Receive, seconds: float) -> Receive:
+    """The same request, once all of it is here. Raises TimeoutError."""
+    messages: deque[Message] = deque()
+    async with asyncio.timeout(seconds):
+        while not messages or messages[-1].get("more_body", False):
+            messages.append(await receive())
+
+    async def again() -> Message:
+        return messages.popleft() if messages else await receive()
+
+    return again
+
+
+def bound(name: str = "refundry", *, secure: bool) -> str:
+    """A cookie's name, the session's unless told. Over https the browser itself holds it to this host."""
+    return f"__Host-{name}" if secure else name
 
 
 def same_origin(headers: Headers) -> bool:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Form, Request, Response
 
-from console.guard import SAFE_METHODS, is_token
+from console.guard import SAFE_METHODS, bound, is_token
 from domain.errors import Forbidden
 from engine.bootstrap import Engine
 from engine.people import Verb, require
@@ -49,8 +49,8 @@ def browser_of(request: Request) -> Browser:
 
 
 def cookie_name(request: Request, name: str = "refundry") -> str:
-    """Over https the browser itself holds the cookie to this host."""
-    return f"__Host-{name}" if is_secure(request) else name
+    """What a cookie is called in this request."""
+    return bound(name, secure=is_secure(request))
 
 
 def keep(request: Request, response: Response, secret: str) -> None:

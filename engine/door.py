@@ -148,7 +148,9 @@ class _Door:
             return
         more: Counter[str] = Counter()
         for refund in filter(None, map(accepted, admissions)):
-            more.update({_JOBS: 1, refund.currency or _JOBS: refund.amount or 0})
+            more[_JOBS] += 1
+            if refund.currency is not None:
+                more[refund.currency] += refund.amount or 0
         keys.charge(connection, self.client, int(now // HOUR), more)
 
     @property

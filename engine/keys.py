@@ -48,7 +48,7 @@ class Machine:
 
     @property
     def actor(self) -> Actor:
-        """Who acts, for the use cases of people: a machine that may write may withdraw what it wrote."""
+        """Who acts, for the use cases of people: a machine that may write may withdraw every refund of its accounts."""
         return Actor(f"key:{self.client}", frozenset({Role.OPERATOR} if Scope.WRITE in self.scopes else ()))
 
     def sees(self, account: str) -> bool:

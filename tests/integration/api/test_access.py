@@ -185,6 +185,15 @@ def test_an_hour_has_so_many_jobs_and_so_much_money(limited):
     assert results[-1]["problem"]["violated-policies"] == ["jobs-per-hour"]
 
 
+def test_jobs_without_an_amount_are_counted(serve, sqlite_url):
+    api = serve(sqlite_url, api={"jobs_per_hour": 2})
+    with api.client() as client:
+        whole = [job(f"w{n}", amount=None, currency=None, payment={"id": f"P{n}"}) for n in range(4)]
+        answers = [client.post("/v1/refunds", json=each).status_code for each in whole]
+
+    assert answers == [202, 202, 429, 429]
+
+
 def test_a_refused_job_costs_no_quota(limited):
     with limited.client() as client:
         over = job("a", payment={"id": "P", "amount": 100, "currency": "JPY"}, amount=100)

@@ -222,21 +222,53 @@ def test_keys_and_personal_data_do_not_get_into_the_log(api, name):
     assert key.rpartition("_")[0] in log
 
 
-def test_figures_are_for_this_machine_and_for_who_has_the_scope(api, client, name):
+def test_figures_are_for_who_has_the_scope(api, client, name):
     client.post("/v1/refunds", json=job(name))
-    near = httpx.get(f"{api.url}/metrics")
-    far = {"X-Forwarded-For": "203.0.113.7"}
-    stranger = httpx.get(f"{api.url}/metrics", headers=far)
-    shop = client.get("/metrics", headers=far)
-    with api.client(api.key(f"{name}-m", scopes=[Scope.METRICS]), headers=far) as prometheus:
+    near = httpx.get(f"{api.url}/metrics")  # or a proxy that says nothing of whom it forwards
+    shop = client.get("/metrics")
+    with api.client(api.key(f"{name}-m", scopes=[Scope.METRICS])) as prometheus:
         allowed = prometheus.get("/metrics")
 
-    assert (stranger.status_code, shop.status_code, allowed.status_code) == (401, 403, 200)
-    for text in (near.text, allowed.text):
-        assert 'refundry_state{state="queued"}' in text
-        assert 'refundry_http_request_seconds_count{app="api",route="/v1/refunds",status="202"}' in text
-        assert "refundry_oldest_due_seconds" in text
-        assert "rk_" not in text
+    assert (near.status_code, shop.status_code, allowed.status_code) == (401, 403, 200)
+    assert 'refundry_state{state="queued"}' in allowed.text
+    assert 'refundry_http_request_seconds_count{app="api",route="/v1/refunds",status="202"}' in allowed.text
+    assert "refundry_oldest_due_seconds" in allowed.text
+    assert "rk_" not in allowed.text
+
+
+def test_figures_may_be_opened_to_this_machine(serve, sqlite_url):
+    api = serve(sqlite_url, api={"metrics_on_loopback": True})
+    near = httpx.get(f"{api.url}/metrics")
+    far = httpx.get(f"{api.url}/metrics", headers={"X-Forwarded-For": "203.0.113.7"})
+
+    assert (near.status_code, far.status_code) == (200, 401)
+
+
+def stalled_batches(api, key, count):
+    """Connections that have each sent the beginning of a batch."""
+    head = head_of(key, "/v1/refunds/batch", "Content-Length: 10")
+    held = [socket.create_connection(("127.0.0.1", api.port), timeout=20) for _ in range(count)]
+    for each in held:
+        each.sendall(head + b"[")
+    return held
+
+
+def test_a_batch_whose_turn_does_not_come_is_told_to_come_again(serve, sqlite_url):
+    api = serve(sqlite_url, api={"batch_timeout": 1.0})
+    held = stalled_batches(api, api.key(), 6)
+    answers = []
+    for each in held:
+        with each:
+            answers.append(received(each))
+    with api.client() as client:
+        after = client.post("/v1/refunds/batch", json=[job("a")])
+
+    # Two are given up while they are read, and at most two more take their turns in that moment.
+    assert sum(each.startswith(b"HTTP/1.1 408") for each in answers) >= 2
+    busy = [each for each in answers if each.startswith(b"HTTP/1.1 503")]
+    assert len(busy) >= 2
+    assert all(b"retry-after: 1" in each.lower() for each in busy)
+    assert after.status_code == 200
 
 
 def test_a_stop_ends_the_process_in_order(serve, sqlite_url):

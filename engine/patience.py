@@ -1,25 +1,36 @@
-"""HTTP/1.1 as uvicorn speaks it, with an end to patience: slow or endless headers, and errors as problems."""
+"""HTTP/1.1 as uvicorn speaks it, with an end to patience: slow, endless or unfinished requests. Errors as problems."""
 
 import asyncio
 import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
-from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from api.problems import MEDIA_TYPE
 from engine.problems import Problem
 
+MEDIA_TYPE = "application/problem+json"
 HEADER_BYTES = 32_768
 HEADER_SECONDS = 10.0
 
+# As ASGI has them.
+_Message = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+_App = Callable[[Any, Any, Any], Awaitable[None]]
+
 
 class PatientProtocol(HttpToolsProtocol):
-    """Each request's headers arrive within ten seconds and 32 KiB, or the connection ends."""
+    """Each request's headers arrive within ten seconds and 32 KiB, or the connection ends.
+
+    So it does when a request is answered before its body is there, and where more than 32 KiB come that are no body:
+    trailers, which nobody reads here, and the like.
+    """
 
     _deadline: asyncio.TimerHandle | None = None
-    _before_body = 0
+    _beside_body = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A connection that says nothing at all is no better."""
@@ -32,13 +43,18 @@ class PatientProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Count what comes before the headers end."""
-        if self._deadline is not None:
-            self._before_body += len(data)
-            if self._before_body > HEADER_BYTES and not self._ends_within(data):
-                self._refuse(431, "headers-too-large", f"at most {HEADER_BYTES} bytes of headers are taken")
-                return
+        """Count what is no body; whatever comes after an answer begins the wait for the next headers."""
+        self._beside_body += len(data)
+        if self._deadline is not None and self._beside_body > HEADER_BYTES and not self._ends_within(data):
+            self._too_much()
+            return
         super().data_received(data)
+        if self._deadline is not None or self.transport.is_closing():
+            return
+        if self._beside_body > HEADER_BYTES:
+            self._too_much()
+        elif self.cycle.response_complete:
+            self._await_headers()
 
     def on_message_begin(self) -> None:
         """The clock runs until the headers are complete."""
@@ -46,32 +62,61 @@ class PatientProtocol(HttpToolsProtocol):
         if self._deadline is None:
             self._await_headers()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Trailers come when nobody waits for headers any more, and are let go."""
+        if self._deadline is not None:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         """From here on the application counts and waits; where too many are connected, it is not asked."""
         self._forget()
+        self._beside_body = 0
         limit, self.limit_concurrency = self.config.limit_concurrency, None
         crowded = limit is not None and len(self.connections) > limit
-        self.app = _crowded if crowded else self.config.loaded_app
+        self.app = self._closing(_crowded if crowded else self.config.loaded_app)
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """The application counts these bytes."""
+        self._beside_body = 0
+        super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP is told so like everything else."""
         self._refuse(400, "bad-request", msg)
 
+    def _closing(self, app: _App) -> _App:
+        """The application; an answer that does not wait for the whole request is the connection's last."""
+
+        async def run(scope: Any, receive: _Receive, send: _Send) -> None:
+            async def sending(message: _Message) -> None:
+                # A request that is not the latest one has been read to its end.
+                unread = self.cycle.scope is scope and self.cycle.more_body
+                if message["type"] == "http.response.start" and unread:
+                    message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+                await send(message)
+
+            await app(scope, receive, sending)
+
+        return run
+
     def _ends_within(self, data: bytes) -> bool:
         """Whether this piece brings the headers' end, so that most of it is body."""
         end = data.find(b"\r\n\r\n")
 
-        return end >= 0 and self._before_body - len(data) + end <= HEADER_BYTES
+        return end >= 0 and self._beside_body - len(data) + end <= HEADER_BYTES
 
     def _await_headers(self) -> None:
-        self._before_body = 0
+        self._beside_body = 0
         self._deadline = self.loop.call_later(HEADER_SECONDS, self._too_slow)
 
     def _forget(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _too_much(self) -> None:
+        self._refuse(431, "headers-too-large", f"at most {HEADER_BYTES} bytes of headers are taken")
 
     def _too_slow(self) -> None:
         self._refuse(408, "request-timeout", f"the headers did not arrive within {HEADER_SECONDS:g} seconds")
@@ -92,7 +137,7 @@ def _problem(status: int, code: str, detail: str) -> bytes:
     return msgspec.json.encode({**problem.document(), "request_id": f"req_{secrets.token_hex(12)}"})
 
 
-async def _crowded(_scope: Scope, _receive: Receive, send: Send) -> None:
+async def _crowded(_scope: Any, _receive: _Receive, send: _Send) -> None:
     body = _problem(503, "overloaded", "too many connections")
     headers = [
         (b"content-type", MEDIA_TYPE.encode()),
