@@ -193,19 +193,21 @@ def test_postgresql_plans_a_question_for_the_tables_as_they_are_now_and_a_write_
             assert plans(connection) == ["force_generic_plan", "off", "off", "off"]
 
 
-def kill_the_others(ledger):
+def backend_of(ledger):
+    """The server's process behind the connection that rests in the pool."""
+    return ledger.run(lambda connection: connection.exec_driver_sql("SELECT pg_backend_pid()").scalar())
+
+
+def kill(ledger, backend):
     with ledger.write() as connection:
-        connection.exec_driver_sql(
-            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
+        connection.exec_driver_sql(f"SELECT pg_terminate_backend({backend}, 60000)")
 
 
 def test_a_connection_that_ended_while_it_rested_is_made_anew(postgres_ledger, monkeypatch):
     monkeypatch.setattr(session, "_SURELY_THERE", 0.0)
     other = Ledger(postgres_ledger.url.render_as_string(hide_password=False))
     postgres_ledger.run(lambda connection: insert_rows(connection, outbox, [a_row(1)]))
-    kill_the_others(other)
+    kill(other, backend_of(postgres_ledger))
     postgres_ledger.run(lambda connection: insert_rows(connection, outbox, [a_row(2)]))
     other.dispose()
 
@@ -214,13 +216,13 @@ def test_a_connection_that_ended_while_it_rested_is_made_anew(postgres_ledger, m
 
 def test_one_that_was_used_just_now_is_not_asked_and_costs_one_fault_when_it_is_gone(postgres_ledger, monkeypatch):
     monkeypatch.setattr(session, "_SURELY_THERE", 3600.0)
-    other = Ledger(postgres_ledger.url.render_as_string(hide_password=False))
-    postgres_ledger.run(lambda connection: insert_rows(connection, outbox, [a_row(1)]))
-    kill_the_others(other)
+    mine = Ledger(postgres_ledger.url.render_as_string(hide_password=False), pool_size=1)
+    mine.run(lambda connection: insert_rows(connection, outbox, [a_row(1)]))
+    kill(postgres_ledger, backend_of(mine))
     with pytest.raises(DBAPIError):
-        postgres_ledger.run(lambda connection: insert_rows(connection, outbox, [a_row(2)]))
-    postgres_ledger.run(lambda connection: insert_rows(connection, outbox, [a_row(3)]))
-    other.dispose()
+        mine.run(lambda connection: insert_rows(connection, outbox, [a_row(2)]))
+    mine.run(lambda connection: insert_rows(connection, outbox, [a_row(3)]))
+    mine.dispose()
 
     assert [row.version for row in every(postgres_ledger, outbox, outbox.c.no)] == [1, 3]
 
