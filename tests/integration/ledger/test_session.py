@@ -203,26 +203,30 @@ def kill(ledger, backend):
         connection.exec_driver_sql(f"SELECT pg_terminate_backend({backend}, 60000)")
 
 
-def test_a_connection_that_ended_while_it_rested_is_made_anew(postgres_ledger, monkeypatch):
+@pytest.fixture
+def alone(postgres_ledger):
+    """A pool of one connection, so that the one that a test ends is the one that it uses next."""
+    ledger = Ledger(postgres_ledger.url.render_as_string(hide_password=False), pool_size=1)
+    yield ledger
+    ledger.dispose()
+
+
+def test_a_connection_that_ended_while_it_rested_is_made_anew(postgres_ledger, alone, monkeypatch):
     monkeypatch.setattr(session, "_SURELY_THERE", 0.0)
-    other = Ledger(postgres_ledger.url.render_as_string(hide_password=False))
-    postgres_ledger.run(lambda connection: insert_rows(connection, outbox, [a_row(1)]))
-    kill(other, backend_of(postgres_ledger))
-    postgres_ledger.run(lambda connection: insert_rows(connection, outbox, [a_row(2)]))
-    other.dispose()
+    alone.run(lambda connection: insert_rows(connection, outbox, [a_row(1)]))
+    kill(postgres_ledger, backend_of(alone))
+    alone.run(lambda connection: insert_rows(connection, outbox, [a_row(2)]))
 
     assert [row.version for row in every(postgres_ledger, outbox, outbox.c.no)] == [1, 2]
 
 
-def test_one_that_was_used_just_now_is_not_asked_and_costs_one_fault_when_it_is_gone(postgres_ledger, monkeypatch):
+def test_one_that_was_used_just_now_is_not_asked_and_costs_one_fault_when_it_is_gone(postgres_ledger, alone, monkeypatch):
     monkeypatch.setattr(session, "_SURELY_THERE", 3600.0)
-    mine = Ledger(postgres_ledger.url.render_as_string(hide_password=False), pool_size=1)
-    mine.run(lambda connection: insert_rows(connection, outbox, [a_row(1)]))
-    kill(postgres_ledger, backend_of(mine))
+    alone.run(lambda connection: insert_rows(connection, outbox, [a_row(1)]))
+    kill(postgres_ledger, backend_of(alone))
     with pytest.raises(DBAPIError):
-        mine.run(lambda connection: insert_rows(connection, outbox, [a_row(2)]))
-    mine.run(lambda connection: insert_rows(connection, outbox, [a_row(3)]))
-    mine.dispose()
+        alone.run(lambda connection: insert_rows(connection, outbox, [a_row(2)]))
+    alone.run(lambda connection: insert_rows(connection, outbox, [a_row(3)]))
 
     assert [row.version for row in every(postgres_ledger, outbox, outbox.c.no)] == [1, 3]
 
