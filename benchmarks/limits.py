@@ -26,10 +26,9 @@ from benchmarks.ground import Ground, tree_seconds
 from benchmarks.measured import Row, short, spread
 from benchmarks.peers import work
 from benchmarks.roster import refunds_of
-from benchmarks.throughput import CONCURRENCY
 
 THREADS = 16
-UNDER_WAY = {"httpx": 50, "aiohttp": CONCURRENCY}
+UNDER_WAY = {"httpx": 50, "aiohttp": 400}
 BODY = {"payment": "payment_1", "amount": 1000, "currency": "JPY"}
 
 Post = Callable[[dict[str, str]], Awaitable[Any]]

@@ -16,11 +16,10 @@ TEMPLATE = Path(__file__).with_name("scaling.md")
 MACHINES = (1, 2, 5, 10, 20, 50, 100)
 CORES = 2
 PROCESSES = 4
-#: How many processes work on one crowded account.
-PROCESSES_PER_ACCOUNT = 2
 #: Workers that were measured on one machine.
 WORKERS = (1, 2, 4)
-WINDOW = 200
+#: What a process keeps under way for an account: `engine.pump`'s.
+WINDOW = 256
 LATENCY = 0.05
 #: Of a part's capacity, how much is planned with: beyond, every hiccup becomes a queue.
 USABLE = 0.7
@@ -159,7 +158,8 @@ def rendered(kept: Mapping[str, Any]) -> str:
         per_day=f"{ceiling * 86_400 / 1e6:,.0f}",
         machines=f"{machines_for(plant, first):,.0f}",
         accounts=f"{ceiling / 100:,.0f}",
-        one_account=f"{PROCESSES_PER_ACCOUNT / plant.worker:,.0f}",
+        window=WINDOW,
+        one_process=f"{1 / plant.worker:,.0f}",
         wal=f"{ceiling * plant.wal_bytes / 1e6:,.0f}",
         wal_day=f"{ceiling * plant.wal_bytes * 86_400 / 1e12:,.1f}",
         batch=f"{1 / plant.commits:,.0f}",

@@ -220,7 +220,7 @@ def test_a_connection_that_ended_while_it_rested_is_made_anew(postgres_ledger, a
     assert [row.version for row in every(postgres_ledger, outbox, outbox.c.no)] == [1, 2]
 
 
-def test_one_that_was_used_just_now_is_not_asked_and_costs_one_fault_when_it_is_gone(postgres_ledger, alone, monkeypatch):
+def test_one_that_was_used_just_now_is_not_asked_and_costs_a_fault_when_it_is_gone(postgres_ledger, alone, monkeypatch):
     monkeypatch.setattr(session, "_SURELY_THERE", 3600.0)
     alone.run(lambda connection: insert_rows(connection, outbox, [a_row(1)]))
     kill(postgres_ledger, backend_of(alone))
