@@ -285,10 +285,10 @@ def job(account: str, number: int, *, payment: str | None = None, captured: int 
     }
 
 
-def fill(engine: Engine, account: str, jobs: int) -> None:
-    """Pause the account and have that many jobs accepted."""
+def fill(engine: Engine, account: str, jobs: int, *, first: int = 0) -> None:
+    """Pause the account and have that many jobs accepted, numbered from the first on."""
     pause_by_itself(engine, account, reason="benchmark")
-    hand_in(engine, (job(account, number) for number in range(jobs)))
+    hand_in(engine, (job(account, number) for number in range(first, first + jobs)))
 
 
 def hand_in(engine: Engine, jobs: Iterable[dict[str, Any]], *, batch: int = 500) -> None:
