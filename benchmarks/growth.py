@@ -61,6 +61,10 @@ INSERT INTO payment (account, ref, currency, captured, reserved, refunded, creat
 SELECT account, payment_ref, 'JPY', 2000, CASE WHEN due_at IS NULL THEN 0 ELSE 1000 END,
   CASE WHEN state = 'succeeded' THEN 1000 ELSE 0 END, created_at FROM refund
 """
+TERMS = """
+INSERT INTO search_term SELECT handle, id FROM refund UNION ALL SELECT order_id, id FROM refund
+UNION ALL SELECT email_hash, id FROM refund
+"""
 
 
 def measure(*, quick: bool) -> list[Row]:
@@ -219,6 +223,7 @@ def make_rows(
     with filling(ground, installation) as connection:
         connection.execute(text(ROWS), {**given, "job": template})
         connection.execute(text(PAYMENTS))
+        connection.execute(text(TERMS))
     print(f"  {name} rows made in {time.perf_counter() - started:.0f} s", flush=True)
 
 
@@ -236,10 +241,14 @@ def filling(ground: Ground, installation: Installation) -> Iterator[Connection]:
         ).all()
         for _, index in indexes:
             connection.exec_driver_sql(f'DROP INDEX "{index}"')
+        connection.exec_driver_sql("ALTER TABLE search_term DROP CONSTRAINT pk_search_term")
         yield connection
+        connection.exec_driver_sql(
+            "ALTER TABLE search_term ADD CONSTRAINT pk_search_term PRIMARY KEY (term, refund_id)"
+        )
         for definition, _ in indexes:
             connection.exec_driver_sql(definition)
-        for table in ("refund", "payment"):
+        for table in ("refund", "payment", "search_term"):
             connection.exec_driver_sql(f"VACUUM (ANALYZE) {table}")
         _durability(ground, "on")
     engine.close()

@@ -12,9 +12,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from domain.job import canonical
 from domain.refund import Refund
-from ledger.models import event, outbox, payment, refund
+from ledger.models import event, outbox, payment, refund, search_term
 from ledger.refunds import COLUMNS, chained, load
-from ledger.session import packed, rows
+from ledger.session import insert_rows, packed, rows
+from ledger.terms import terms
 
 
 class Result(StrEnum):
@@ -223,6 +224,7 @@ def _insert(connection: Connection, candidates: Sequence[Candidate]) -> set[str]
     events = [told for row, told in staged if row["id"] in created]
     if events:
         connection.execute(insert(event), events)
+        insert_rows(connection, search_term, [term for row, _ in staged if row["id"] in created for term in terms(row)])
         connection.execute(
             insert(outbox),
             [

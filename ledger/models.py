@@ -166,23 +166,18 @@ Index(
     sqlite_where=text("reconciliation_id IS NOT NULL"),
 )
 Index("ix_refund_payment", refund.c.payment_ref, refund.c.account)
-Index("ix_refund_handle", refund.c.handle)
 # What waits for a person, and no other row.
 FOR_PEOPLE = "state IN ('awaiting_approval', 'review', 'reversed')"
 Index("ix_refund_people", refund.c.id, postgresql_where=text(FOR_PEOPLE), sqlite_where=text(FOR_PEOPLE))
-for _column in (
-    "order_id",
-    "email_hash",
-    "name_hash",
-    "last_name_hash",
-    "customer_hash",
-):
-    Index(
-        f"ix_refund_search_{_column}",
-        refund.c[_column],
-        postgresql_where=text(f"{_column} IS NOT NULL"),
-        sqlite_where=text(f"{_column} IS NOT NULL"),
-    )
+
+# What people and providers know a refund by: its handles, its order, the keyed hashes of its customer. Rows are written
+# once and found by their key, so that a refund's own row can change without touching an index at a random place.
+search_term = Table(
+    "search_term",
+    metadata,
+    Column("term", String(128), primary_key=True),
+    Column("refund_id", String(32), primary_key=True),
+)
 
 attempt = Table(
     "attempt",

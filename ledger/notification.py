@@ -12,6 +12,7 @@ from domain.refund import Refund
 from domain.state import State
 from ledger.models import attempt, notification, payment, refund, refused_notification
 from ledger.refunds import COLUMNS, load
+from ledger.terms import known_by
 
 HOUR = 3600
 UNMATCHED = notification.c.state == "unmatched"
@@ -254,7 +255,7 @@ def by_provider_ids(connection: Connection, account: str, ids: Sequence[str]) ->
 
 def by_handle(connection: Connection, account: str, handle: str) -> list[Refund]:
     """The refund that goes, or last went, under this handle."""
-    return _found(connection, refund.c.handle == handle, refund.c.account == account)
+    return _found(connection, known_by([handle], "handle"), refund.c.account == account)
 
 
 def by_old_handle(connection: Connection, account: str, payment_ref: str, handle: str) -> list[Refund]:
@@ -293,7 +294,7 @@ def payment_of_order(connection: Connection, account: str, order_id: str) -> str
     refs = set(
         connection.execute(
             select(refund.c.payment_ref).where(
-                refund.c.order_id == order_id, refund.c.account == account, refund.c.payment_id.is_not(None)
+                known_by([order_id], "order_id"), refund.c.account == account, refund.c.payment_id.is_not(None)
             )
         ).scalars()
     )

@@ -22,6 +22,7 @@ from ledger.models import (
 )
 from ledger.refunds import COLUMNS, load
 from ledger.session import OverRows
+from ledger.terms import known_by
 
 # Who ends what ends by itself; the name of no person.
 AUTOMATIC = "reconciliation"
@@ -297,16 +298,16 @@ def earlier_handles(connection: Connection, refund_ids: Sequence[str]) -> dict[s
 def ours_among(connection: Connection, account: str, shown: Sequence[Listed]) -> list[Refund]:
     """Our refunds that any of these could be: by the provider's id, by our handle, an earlier one too, by payment."""
     ids = {each.provider_refund_id for each in shown} - {None}
-    handles = {each.handle for each in shown} - {None}
+    handles = [each.handle for each in shown if each.handle is not None]
     payments = {each.payment_id for each in shown} - {None}
     found: dict[str, Refund] = {}
-    for column, values in (
-        (refund.c.provider_refund_id, ids),
-        (refund.c.handle, handles),
-        (refund.c.payment_ref, payments),
+    for those, values in (
+        (refund.c.provider_refund_id.in_(ids), ids),
+        (known_by(handles, "handle"), handles),
+        (refund.c.payment_ref.in_(payments), payments),
     ):
         if values:
-            query = select(*COLUMNS).where(column.in_(values), refund.c.account == account)
+            query = select(*COLUMNS).where(those, refund.c.account == account)
             found.update({each.id: each for each in map(load, connection.execute(query))})
 
     return [found[key] for key in sorted(found)]

@@ -13,8 +13,9 @@ from domain.job import canonical
 from domain.outcome import DeclineClass
 from domain.refund import MUTABLE, Refund, leased
 from domain.state import Hold, State
-from ledger.models import attempt, event, lane_predicate, outbox, payment, refund
+from ledger.models import attempt, event, lane_predicate, outbox, payment, refund, search_term
 from ledger.session import OverRows, Writes
+from ledger.terms import term
 
 COLUMNS = tuple(refund.c[name] for name in Refund.__struct_fields__)
 # A look-up costs a tenth of what `State(word)` does.
@@ -196,6 +197,7 @@ def _apply_distinct(connection: Connection, changes: Sequence[Change]) -> dict[i
     writes.update(attempt, _ended(kept), keys=("refund_id", "no"))
     writes.over(_BOOK, _money(kept))
     writes.insert(outbox, _told(kept))
+    writes.insert(search_term, _renamed(kept))
     writes.carry_out()
 
     return {id(change): _standing(change, row) for change, row in won}
@@ -321,6 +323,13 @@ def _booked(values: FromClause) -> Update:
 
 
 _BOOK = OverRows(_MONEY_TYPES, _booked)
+
+
+def _renamed(changes: Sequence[Change]) -> list[dict[str, Any]]:
+    """A refund with a new handle is still found by the old one."""
+    return [
+        term(change.before.id, change.after.handle) for change in changes if change.after.handle != change.before.handle
+    ]
 
 
 def _told(changes: Sequence[Change]) -> list[dict[str, Any]]:
