@@ -78,7 +78,7 @@ COLUMNS: dict[str, Callable[[Row], Any]] = {
 def show_account(session: Session, *, name: Name) -> None:
     """Show an account: what its provider documents, the policy in force, its limits. No secrets."""
     session.actor(Verb.SEE)
-    account = _account(session, name)
+    account = the_account(session, name)
     view = {
         **_view(session, account, operate.switches(session.engine)[name]),
         "policy": asdict(account.policy),
@@ -106,7 +106,7 @@ def _facts(view: Row) -> Table:
 def pause_account(session: Session, *, name: Name, reason: Reason = "") -> None:
     """Stop first sendings of an account; recovery and polling go on."""
     who = session.actor(Verb.SWITCH)
-    account = _account(session, name)
+    account = the_account(session, name)
     changed = operate.pause(session.engine, who, account.name, reason=reason or "no reason given")
     session.out.say(f"{name} {'paused' if changed else 'was paused already'}", name=name, paused=True, changed=changed)
 
@@ -115,7 +115,7 @@ def pause_account(session: Session, *, name: Name, reason: Reason = "") -> None:
 def resume_account(session: Session, *, name: Name, reason: Reason = "") -> None:
     """Let an account send again."""
     who = session.actor(Verb.SWITCH)
-    account = _account(session, name)
+    account = the_account(session, name)
     operate.resume(session.engine, who, account.name, reason=reason)
     session.out.say(f"{name} sends again", name=name, paused=False)
 
@@ -131,7 +131,7 @@ def hold_breaker(
 ) -> None:
     """Hold an account's circuit breaker open or closed for a while."""
     who = session.actor(Verb.SWITCH)
-    account = _account(session, name)
+    account = the_account(session, name)
     held = "open" if position is Position.OPEN else "closed"
     seconds = duration(time)
     operate.force_breaker(session.engine, who, account.name, position=held, seconds=seconds, reason=reason)
@@ -140,7 +140,8 @@ def hold_breaker(
     session.out.say(words, name=name, breaker_held=held, breaker_held_until=stamp(until))
 
 
-def _account(session: Session, name: str) -> Account:
+def the_account(session: Session, name: str) -> Account:
+    """A configured account. Raises NotFound."""
     found = session.engine.accounts.get(name)
     if found is None:
         raise NotFound("not-found", f"there is no account {name!r}; there are {', '.join(session.engine.accounts)}")
