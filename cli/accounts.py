@@ -37,11 +37,12 @@ def list_accounts(session: Session) -> None:
     """List the accounts and how they are switched."""
     session.actor(Verb.SEE)
     switches = operate.switches(session.engine)
-    rows = (_view(session, each, switches[name]) for name, each in session.engine.accounts.items())
+    everywhere = operate.everywhere(session.engine)
+    rows = (_view(session, each, switches[name], everywhere) for name, each in session.engine.accounts.items())
     session.out.rows(rows, COLUMNS, empty="no account is configured: see refundry.example.toml")
 
 
-def _view(session: Session, account: Account, switch: Switch | None) -> dict[str, Any]:
+def _view(session: Session, account: Account, switch: Switch | None, everywhere: Switch | None) -> dict[str, Any]:
     now = session.engine.clock()
 
     return {
@@ -50,6 +51,7 @@ def _view(session: Session, account: Account, switch: Switch | None) -> dict[str
         "fingerprint": account.provider.fingerprint,
         "paused": bool(switch and switch.paused),
         "pause_reason": switch.pause_reason if switch else None,
+        "queue_paused": bool(everywhere and everywhere.paused),
         "breaker": session.engine.limits.breaker(account.name, account.limit),
         "breaker_held": switch.forced(now) if switch else None,
         "breaker_held_until": stamp(switch.breaker_until) if switch and switch.forced(now) else None,
@@ -61,6 +63,8 @@ def _view(session: Session, account: Account, switch: Switch | None) -> dict[str
 def _sending(row: Row) -> str:
     if row["paused"]:
         return f"paused: {row['pause_reason']}"
+    if row["queue_paused"]:
+        return "rests: refundry.send is paused"
 
     return "rests: breaker held open" if row["breaker_held"] == "open" else "sends"
 
@@ -80,7 +84,7 @@ def show_account(session: Session, *, name: Name) -> None:
     session.actor(Verb.SEE)
     account = the_account(session, name)
     view = {
-        **_view(session, account, operate.switches(session.engine)[name]),
+        **_view(session, account, operate.switches(session.engine)[name], operate.everywhere(session.engine)),
         "policy": asdict(account.policy),
         "limits": asdict(account.limit),
         "capabilities": {key: _plain(value) for key, value in asdict(account.capabilities).items()},
