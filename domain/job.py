@@ -264,7 +264,7 @@ def _validate(data: dict[str, Any]) -> RefundJob:
 
 def _named(code: str, words: str) -> PydanticCustomError:
     """A fault whose code is the refusal's. What breaks a rule between fields has no fault in one of them."""
-    return PydanticCustomError(code, "{words}", {"words": words})  # type: ignore[arg-type]
+    return PydanticCustomError(code, "{words}", {"words": words})
 
 
 def _fault(detail: Any) -> FieldError:
