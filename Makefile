@@ -60,7 +60,7 @@ audit: setup ## Ask the advisory database about every locked dependency; needs t
 bench: setup ## Measure throughput, latency and cost per refund beside plain Celery, in less than ten minutes
 	$(BIN)/python -m benchmarks $(ARGS)
 
-bench-full: setup ## Measure everything else: other task queues, growth, intake, scale-out; about an hour
+bench-full: setup ## Measure everything else: other task queues, growth, intake, reconciliation, scale-out; about an hour
 	$(BIN)/python -m benchmarks --full $(ARGS)
 
 bench-check: setup ## Fail when the pump falls below seven times a plain Celery task

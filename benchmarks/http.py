@@ -1,5 +1,7 @@
 """Intake over HTTP: single jobs at 100, 300 and 1,000 a second, and batches.
 
+    python -m benchmarks --only http
+
 The API is a process of its own over a PostgreSQL ledger, as `refundry api` runs it, without workers: what is measured
 is the way from a shop's request to the answer, which comes after the commit.
 
@@ -98,8 +100,6 @@ def _single_row(rate: int, measured: tuple[list[float], float]) -> Row:
     return Row(
         what=f"HTTP intake, single jobs at {rate} per second",
         figure=f"p50 {short(percentile(times, 50))} ms, p99 {short(percentile(times, 99))} ms",
-        bar="shown",
-        holds=True,
         details={"answered per second": spread([answered], "/s")}
         | {f"p{each}": spread([percentile(times, each)], "ms") for each in (50, 90, 99, 100)},
     )
@@ -111,7 +111,5 @@ def _batch_row(measured: tuple[list[float], float]) -> Row:
     return Row(
         what=f"HTTP intake, batches of {BATCH}",
         figure=f"{short(answered)} jobs per second, p50 {short(percentile(times, 50))} ms a batch",
-        bar="shown",
-        holds=True,
         details={f"p{each}": spread([percentile(times, each)], "ms") for each in (50, 99)},
     )

@@ -11,7 +11,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
-from benchmarks import growth, hanging, intake, latency, limits, million, scaleout, shapes, throughput
+from benchmarks import growth, hanging, http, intake, latency, limits, million, reconcile, scaleout, shapes, throughput
 from benchmarks.machine import machine
 from benchmarks.measured import Row
 
@@ -42,6 +42,8 @@ PARTS: dict[str, Part] = {
     "payments": Part("Payments with many refunds", shapes.measure_payments),
     "accounts": Part("Many accounts", shapes.measure_accounts),
     "intake": Part("Intake", intake.measure, minutes=20),
+    "http": Part("Intake over HTTP", http.measure),
+    "reconcile": Part("Reconciliation", reconcile.measure, minutes=30),
     "scaleout": Part("Scale-out", scaleout.measure),
 }
 

@@ -1,5 +1,6 @@
 """A settlement file of a million lines against a million refunds: how long, and how much memory at most.
 
+    python -m benchmarks --only reconcile
     python -m benchmarks.reconcile [LINES]
 
 Refunds are made in SQL, the file is written line by line, and the comparison runs in a process of its own as

@@ -37,11 +37,12 @@ def list_accounts(session: Session) -> None:
     """List the accounts and how they are switched."""
     session.actor(Verb.SEE)
     switches = operate.switches(session.engine)
-    rows = (_view(session, each, switches[name]) for name, each in session.engine.accounts.items())
+    everywhere = operate.everywhere(session.engine)
+    rows = (_view(session, each, switches[name], everywhere) for name, each in session.engine.accounts.items())
     session.out.rows(rows, COLUMNS, empty="no account is configured: see refundry.example.toml")
 
 
-def _view(session: Session, account: Account, switch: Switch | None) -> dict[str, Any]:
+def _view(session: Session, account: Account, switch: Switch | None, everywhere: Switch | None) -> dict[str, Any]:
     now = session.engine.clock()
 
     return {
@@ -50,6 +51,7 @@ def _view(session: Session, account: Account, switch: Switch | None) -> dict[str
         "fingerprint": account.provider.fingerprint,
         "paused": bool(switch and switch.paused),
         "pause_reason": switch.pause_reason if switch else None,
+        "queue_paused": bool(everywhere and everywhere.paused),
         "breaker": session.engine.limits.breaker(account.name, account.limit),
         "breaker_held": switch.forced(now) if switch else None,
         "breaker_held_until": stamp(switch.breaker_until) if switch and switch.forced(now) else None,
@@ -61,6 +63,8 @@ def _view(session: Session, account: Account, switch: Switch | None) -> dict[str
 def _sending(row: Row) -> str:
     if row["paused"]:
         return f"paused: {row['pause_reason']}"
+    if row["queue_paused"]:
+        return "rests: refundry.send is paused"
 
     return "rests: breaker held open" if row["breaker_held"] == "open" else "sends"
 
@@ -78,9 +82,9 @@ COLUMNS: dict[str, Callable[[Row], Any]] = {
 def show_account(session: Session, *, name: Name) -> None:
     """Show an account: what its provider documents, the policy in force, its limits. No secrets."""
     session.actor(Verb.SEE)
-    account = _account(session, name)
+    account = the_account(session, name)
     view = {
-        **_view(session, account, operate.switches(session.engine)[name]),
+        **_view(session, account, operate.switches(session.engine)[name], operate.everywhere(session.engine)),
         "policy": asdict(account.policy),
         "limits": asdict(account.limit),
         "capabilities": {key: _plain(value) for key, value in asdict(account.capabilities).items()},
@@ -106,7 +110,7 @@ def _facts(view: Row) -> Table:
 def pause_account(session: Session, *, name: Name, reason: Reason = "") -> None:
     """Stop first sendings of an account; recovery and polling go on."""
     who = session.actor(Verb.SWITCH)
-    account = _account(session, name)
+    account = the_account(session, name)
     changed = operate.pause(session.engine, who, account.name, reason=reason or "no reason given")
     session.out.say(f"{name} {'paused' if changed else 'was paused already'}", name=name, paused=True, changed=changed)
 
@@ -115,7 +119,7 @@ def pause_account(session: Session, *, name: Name, reason: Reason = "") -> None:
 def resume_account(session: Session, *, name: Name, reason: Reason = "") -> None:
     """Let an account send again."""
     who = session.actor(Verb.SWITCH)
-    account = _account(session, name)
+    account = the_account(session, name)
     operate.resume(session.engine, who, account.name, reason=reason)
     session.out.say(f"{name} sends again", name=name, paused=False)
 
@@ -131,7 +135,7 @@ def hold_breaker(
 ) -> None:
     """Hold an account's circuit breaker open or closed for a while."""
     who = session.actor(Verb.SWITCH)
-    account = _account(session, name)
+    account = the_account(session, name)
     held = "open" if position is Position.OPEN else "closed"
     seconds = duration(time)
     operate.force_breaker(session.engine, who, account.name, position=held, seconds=seconds, reason=reason)
@@ -140,7 +144,8 @@ def hold_breaker(
     session.out.say(words, name=name, breaker_held=held, breaker_held_until=stamp(until))
 
 
-def _account(session: Session, name: str) -> Account:
+def the_account(session: Session, name: str) -> Account:
+    """A configured account. Raises NotFound."""
     found = session.engine.accounts.get(name)
     if found is None:
         raise NotFound("not-found", f"there is no account {name!r}; there are {', '.join(session.engine.accounts)}")

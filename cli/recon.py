@@ -14,6 +14,7 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from cli.accounts import the_account
 from cli.command import command, group
 from cli.errors import Status, Unusable
 from cli.output import Row, make_console
@@ -55,6 +56,7 @@ def run_now(session: Session, *, account: AccountName, start: From = None, end: 
     """
     who = session.actor(Verb.ACT)
     engine = session.engine
+    the_account(session, account)
     started = reconcile.run_now(engine, who, account, window_from=_moment(start), window_to=_moment(end))
     with _progress() as heard:
         asyncio.run(_carry_on(session, account, [each.id for each in started], heard))
@@ -104,6 +106,7 @@ def upload_file(
     what the file covers: by default the days of its lines.
     """
     who = session.actor(Verb.ACT)
+    the_account(session, account)
     if not file.is_file():
         raise Unusable(f"{file}: there is no such file")
     with _progress() as heard:

@@ -14,7 +14,7 @@ from cli.output import Row
 from cli.session import Session
 from cli.times import duration
 from config.celery import QUEUES
-from domain.errors import Refused
+from domain.errors import NotFound, Refused
 from domain.words import ago
 from engine import operate
 from engine.people import Verb
@@ -34,6 +34,10 @@ class Kind(StrEnum):
 
 app = group("The workers, by their heartbeats in the ledger.")
 queues_app = group("The Celery queues and Redis streams.")
+SEND = "refundry.send"
+
+QueueName = Annotated[str, typer.Argument(metavar="[NAME]", help=f"Only {SEND} can be paused.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; it goes into the journal.")]
 
 COLUMNS: dict[str, Callable[[Row], Any]] = {
     "Name": lambda row: row["name"],
@@ -116,25 +120,48 @@ def list_queues(session: Session) -> None:
     client = session.engine.redis
     if client is None:
         raise Unusable("no Redis is configured")
+    everywhere = operate.everywhere(session.engine)
+    paused = {SEND} if everywhere is not None and everywhere.paused else set()
+    found = ({**each, "paused": each["name"] in paused} for each in depths(client, QUEUES))
     session.out.rows(
-        depths(client, QUEUES),
+        found,
         {
             "Name": lambda row: row["name"],
             "Kind": lambda row: row["kind"],
             "Count": lambda row: row["depth"],
             "In hand": lambda row: row["pending"],
+            "Paused": lambda row: "yes" if row["paused"] else "",
         },
         empty="",
     )
 
 
 @command(queues_app, "pause")
-def pause_queue(_session: Session) -> None:
-    """Sending is paused by account, not by queue: see `refundry accounts pause`."""
-    raise Refused("pause-an-account", "queues are not paused; `refundry accounts pause NAME` stops first sendings")
+def pause_queue(session: Session, *, name: QueueName = SEND, reason: Reason = "") -> None:
+    """Stop the first sendings of all accounts: nothing leaves that has not left before.
+
+    Lost answers, pending refunds, notifications and webhooks go on, and jobs are accepted and wait. One account alone
+    is stopped by `refundry accounts pause`.
+    """
+    who = session.actor(Verb.SWITCH)
+    _only_send(name)
+    changed = operate.pause_sending(session.engine, who, reason=reason or "no reason given")
+    session.out.say(f"{name} {'paused' if changed else 'was paused already'}", name=name, paused=True, changed=changed)
 
 
 @command(queues_app, "resume")
-def resume_queue(_session: Session) -> None:
-    """Sending is resumed by account, not by queue: see `refundry accounts resume`."""
-    raise Refused("pause-an-account", "queues are not paused; `refundry accounts resume NAME` lets an account send")
+def resume_queue(session: Session, *, name: QueueName = SEND, reason: Reason = "") -> None:
+    """Let accounts send again, but for those that are paused themselves."""
+    who = session.actor(Verb.SWITCH)
+    _only_send(name)
+    operate.resume_sending(session.engine, who, reason=reason)
+    session.out.say(f"{name} goes on", name=name, paused=False)
+
+
+def _only_send(name: str) -> None:
+    if name not in QUEUES:
+        raise NotFound("not-found", f"there is no queue {name!r}; there are {', '.join(QUEUES)}")
+    if name != SEND:
+        raise Refused(
+            "never-paused", f"{name} is never paused, for what may have been paid is always asked after; {SEND} is"
+        )

@@ -16,6 +16,7 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from domain.errors import FieldError, InvalidJob, InvalidMoney
 from domain.money import MAX_MINOR, exponent
@@ -28,6 +29,10 @@ MAX_METADATA = 50
 _FIRST_YEAR, _LAST_YEAR = 2000, 2200
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d", re.ASCII)
+
+#: Refusals of a job that are named alike whether the job itself or the ledger shows them.
+OVER_CAP = "amount-exceeds-refundable"
+OTHER_CURRENCY = "currency-mismatch"
 
 Reason = Literal["requested_by_customer", "duplicate", "fraudulent", "other"]
 
@@ -188,9 +193,9 @@ class RefundJob(_Part):
         if self.amount is not None and self.currency is None:
             raise ValueError("currency: required with amount")
         if self.currency and self.payment.currency and self.currency != self.payment.currency:
-            raise ValueError(f"currency: {self.currency} is not the payment's {self.payment.currency}")
+            raise _named(OTHER_CURRENCY, f"currency: {self.currency} is not the payment's {self.payment.currency}")
         if self.amount is not None and self.payment.amount is not None and self.amount > self.payment.amount:
-            raise ValueError(f"amount: {self.amount} is more than the payment's {self.payment.amount}")
+            raise _named(OVER_CAP, f"amount: {self.amount} is more than the payment's {self.payment.amount}")
         if len(self.metadata) > MAX_METADATA:
             raise ValueError("metadata: at most 50 keys")
         return self
@@ -251,14 +256,22 @@ def _validate(data: dict[str, Any]) -> RefundJob:
     try:
         return RefundJob.model_validate(data)
     except ValidationError as error:
-        raise InvalidJob(*(_fault(detail) for detail in error.errors(include_url=False))) from None
+        faults = [_fault(detail) for detail in error.errors(include_url=False)]
+    named = faults[0].code if faults[0].code in (OVER_CAP, OTHER_CURRENCY) else "validation-failed"
+
+    raise InvalidJob(*faults, code=named)
+
+
+def _named(code: str, words: str) -> PydanticCustomError:
+    """A fault whose code is the refusal's. What breaks a rule between fields has no fault in one of them."""
+    return PydanticCustomError(code, "{words}", {"words": words})
 
 
 def _fault(detail: Any) -> FieldError:
     """Pydantic's location and message as pointer and rule; its own words where they are clear."""
     path = [_member(part) for part in detail["loc"] if part != "[key]"]
     message = str(detail["msg"]).removeprefix("Value error, ")
-    if detail["type"] == "value_error" and ": " in message and not path:
+    if ": " in message and not path:
         name, _, message = message.partition(": ")
         path = [name]
     if detail["type"] == "extra_forbidden":

@@ -9,7 +9,7 @@ from domain.errors import NotFound
 from engine.bootstrap import Engine
 from engine.people import SYSTEM, Actor, Verb, require
 from ledger import journal, workers
-from ledger.accounts import Switch, set_switch, switch
+from ledger.accounts import EVERY, Switch, set_switch, switch
 
 
 def pause(engine: Engine, actor: Actor, account: str, *, reason: str) -> bool:
@@ -22,6 +22,13 @@ def pause(engine: Engine, actor: Actor, account: str, *, reason: str) -> bool:
 def pause_by_itself(engine: Engine, account: str, *, reason: str) -> bool:
     """What the engine does when the provider refuses the credentials. False if it was paused already."""
     return _pause(engine, account, reason, SYSTEM)
+
+
+def pause_sending(engine: Engine, actor: Actor, *, reason: str) -> bool:
+    """Stop the first sendings of all accounts; recovery and polling go on. False if they rested already."""
+    require(actor, Verb.SWITCH)
+
+    return _pause(engine, EVERY, reason, actor.name)
 
 
 def _may_switch(engine: Engine, actor: Actor, account: str) -> None:
@@ -44,12 +51,24 @@ def _pause(engine: Engine, account: str, reason: str, actor: str) -> bool:
 def resume(engine: Engine, actor: Actor, account: str, *, reason: str) -> None:
     """Let an account send again."""
     _may_switch(engine, actor, account)
+    _resume(engine, account, reason, actor.name)
+    engine.ring("send", account)
+
+
+def resume_sending(engine: Engine, actor: Actor, *, reason: str) -> None:
+    """Let accounts send again, but for those that are paused themselves."""
+    require(actor, Verb.SWITCH)
+    _resume(engine, EVERY, reason, actor.name)
+    for account in engine.accounts:
+        engine.ring("send", account)
+
+
+def _resume(engine: Engine, account: str, reason: str, actor: str) -> None:
     engine.ledger.run(
         lambda connection: _set(
-            connection, engine, account, actor.name, "account.resumed", why=reason, paused=False, pause_reason=None
+            connection, engine, account, actor, "account.resumed", why=reason, paused=False, pause_reason=None
         )
     )
-    engine.ring("send", account)
 
 
 def force_breaker(engine: Engine, actor: Actor, account: str, *, position: str, seconds: float, reason: str) -> None:
@@ -74,6 +93,12 @@ def switches(engine: Engine) -> dict[str, Switch | None]:
     """How every configured account is switched."""
     with engine.ledger.read() as connection:
         return {name: switch(connection, name) for name in engine.accounts}
+
+
+def everywhere(engine: Engine) -> Switch | None:
+    """How all accounts are switched together."""
+    with engine.ledger.read() as connection:
+        return switch(connection, EVERY)
 
 
 def _set(

@@ -21,7 +21,7 @@ from engine.bootstrap import Engine
 from engine.steps import Begun, Steps
 from engine.writer import Writer
 from ledger import refunds
-from ledger.accounts import switch
+from ledger.accounts import sending_rests
 from ledger.refunds import Change, Frozen
 from providers.base import Health
 from providers.transport import Network
@@ -238,7 +238,7 @@ class Pump:
 
     def _claim_rows(self, connection: Connection, limit: int, admission: Admission) -> list[_Claimed]:
         now = self.engine.clock()
-        if self.lane == "send" and self._switched_off(connection, now):
+        if self.lane == "send" and sending_rests(connection, self.account.name, now):
             return []
         begun: dict[str, Begun] = {}
 
@@ -265,11 +265,6 @@ class Pump:
         frozen = refunds.last_attempts(connection, [refund.id for refund in claimed])
 
         return [(refund, frozen.get(refund.id), None) for refund in claimed]
-
-    def _switched_off(self, connection: Connection, now: float) -> bool:
-        found = switch(connection, self.account.name)
-
-        return found is not None and found.stops_sending(now)
 
     def _report(self) -> None:
         good, bad, self._good, self._bad = self._good, self._bad, 0, 0

@@ -1,11 +1,15 @@
 """Switches that people set on an account: they survive Redis, for an account that was stopped must stay stopped."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
 from ledger.models import account
+
+#: The switches of all accounts together, kept like one account's; no account is called so.
+EVERY = "*"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +35,17 @@ class Switch:
 
 def switch(connection: Connection, name: str) -> Switch | None:
     """An account's switches; None while nobody has touched them."""
-    row = connection.execute(select(account).where(account.c.name == name)).first()
+    return next(_found(connection, name), None)
 
-    return None if row is None else Switch(**{**row._mapping, "paused": bool(row.paused)})  # noqa: SLF001
+
+def sending_rests(connection: Connection, name: str, now: float) -> bool:
+    """Whether an account's first sendings rest, by its own switches or by those of all."""
+    return any(each.stops_sending(now) for each in _found(connection, name, EVERY))
+
+
+def _found(connection: Connection, *names: str) -> Iterator[Switch]:
+    for row in connection.execute(select(account).where(account.c.name.in_(names))):
+        yield Switch(**{**row._mapping, "paused": bool(row.paused)})  # noqa: SLF001
 
 
 def set_switch(connection: Connection, name: str, *, actor: str, now: float, **values: Any) -> None:

@@ -48,7 +48,7 @@ class ApiServer:
     def start(self) -> "ApiServer":
         """Start it, and wait until it answers."""
         self.process.start()
-        wait_until(self._answers, what=f"an answer of {self.url}")
+        wait_until(self._answers, timeout=120, what=f"an answer of {self.url}")
 
         return self
 

@@ -50,6 +50,8 @@ class ConsoleServer:
         try:
             with urllib.request.urlopen(f"{self.url}/sign-in", timeout=2):
                 return True
+        except urllib.error.HTTPError:  # under its own name it would answer otherwise
+            return True
         except (urllib.error.URLError, ConnectionError):
             return False
 

@@ -4,18 +4,19 @@ import json
 import ssl
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 
 @dataclass(frozen=True)
 class Got:
-    """One request."""
+    """One request, and the status that it was answered with."""
 
     path: str
     headers: Mapping[str, str]
     body: bytes
+    status: int = 0
 
     @property
     def id(self) -> str:
@@ -62,7 +63,7 @@ class Receiver:
     @property
     def good(self) -> list[Got]:
         """Requests that were answered with 2xx."""
-        return [got for got in self.got if 200 <= self.answers(got)[0] < 300]
+        return [got for got in self.got if 200 <= got.status < 300]
 
     def fail(self, status: int = 500, **headers: str) -> None:
         """From now on every answer is this one."""
@@ -88,7 +89,7 @@ class Receiver:
         length = int(handler.headers.get("Content-Length", 0))
         got = Got(handler.path, {k.lower(): v for k, v in handler.headers.items()}, handler.rfile.read(length))
         status, headers = self.answers(got)
-        self.got.append(got)
+        self.got.append(replace(got, status=status))
         self._free.wait(60)
         handler.send_response(status)
         for name, value in headers.items():

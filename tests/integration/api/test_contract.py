@@ -32,6 +32,7 @@ def test_the_server_does_what_its_document_says(api, name):
             "--seed=20260131",
             "--generation-deterministic",
             "--max-response-time=30",
+            "--request-timeout=60",
             "--no-color",
         ],
         cwd=api.process.cwd,

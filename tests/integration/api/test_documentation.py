@@ -107,4 +107,4 @@ def test_the_node_shops_relay_keeps_what_was_not_answered(client, environ, name,
     assert (result["away"], result["kept"], result["done"], result["left"]) == (False, 1, True, 0)
     [found] = client.get("/v1/refunds", params={"reference": name}).json()["data"]
     assert result["told"][0] == {"refund": found["id"]}
-    assert json.loads(result["told"][1]["problem"])["code"] == "validation-failed"
+    assert json.loads(result["told"][1]["problem"])["code"] == "amount-exceeds-refundable"

@@ -64,14 +64,14 @@ def test_other_content_under_a_known_reference_is_a_conflict_that_names_the_fiel
 @pytest.mark.parametrize(
     ("changes", "status", "code", "pointer"),
     [
-        ({"amount": 5001}, 422, "validation-failed", "#/amount"),
+        ({"amount": 5001}, 422, "amount-exceeds-refundable", "#/amount"),
         ({"payment": {"id": "TX-over", "order_id": "OR", "currency": "JPY"}, "amount": 1.0}, 422, None, "#/amount"),
         ({"amount": 12.5}, 422, "validation-failed", "#/amount"),
         ({"amount": "2500"}, 422, "validation-failed", "#/amount"),
         ({"amount": True}, 422, "validation-failed", "#/amount"),
         ({"surprise": 1}, 422, "validation-failed", "#/surprise"),
         ({"account": "elsewhere"}, 422, "validation-failed", "#/account"),
-        ({"currency": "EUR"}, 422, "validation-failed", "#/currency"),
+        ({"currency": "EUR"}, 422, "currency-mismatch", "#/currency"),
         ({"expect_refundable": 4999}, 412, "expect-refundable-differs", "#/expect_refundable"),
         ({"reference": None}, 422, "validation-failed", "#/reference"),
         ({"reference": "x" * 65}, 422, "validation-failed", "#/reference"),

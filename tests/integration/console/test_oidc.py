@@ -1,5 +1,6 @@
 """Signing in at an identity provider, with a small one that runs here."""
 
+import hmac
 import json
 import re
 import threading
@@ -165,6 +166,23 @@ def test_a_way_back_that_began_in_another_browser_leads_nowhere(single, provider
         back = client.get(there.headers["location"]).headers["location"]
     with httpx.Client(timeout=20) as other:
         assert other.get(back).status_code == 403
+
+
+@pytest.mark.parametrize(("until", "status"), [(-1, 403), (60, 303)])
+def test_whoever_comes_back_too_late_begins_again(single, provider, until, status):
+    provider.claims = {"sub": "8", "preferred_username": "lea", "groups": ["ops"]}
+    with httpx.Client(timeout=20) as client:
+        there = client.get(f"{single.url}/sign-in/oidc")
+        back = client.get(there.headers["location"]).headers["location"]
+        kept = json.loads(bytes.fromhex(client.cookies["refundry_oidc"].partition(".")[0]))
+        assert 0 < kept["until"] - time.time() <= 600
+        content = json.dumps(kept | {"until": time.time() + until}).encode()
+        sealed = hmac.new(b"s", b"state:" + content, sha256).hexdigest()
+        cookie = {"cookie": f"refundry_oidc={content.hex()}.{sealed}"}
+        answer = httpx.get(back, headers=cookie, timeout=20)
+
+    assert answer.status_code == status
+    assert ("took too long" in answer.text) is (status == 403)
 
 
 def test_there_is_no_password_to_try(single):

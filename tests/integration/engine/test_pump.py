@@ -211,6 +211,18 @@ def test_refused_credentials_pause_the_account_and_fail_nothing(bench, system):
     assert all(bench.read(refund.id).uncounted == 1 for refund in refunds)
 
 
+def test_a_pause_of_the_queue_stops_every_account_and_no_question(bench, system):
+    queued = bench.refund()
+    operate.pause_sending(bench.engine, system, reason="a test")
+    bench.turn("send")
+    assert (bench.read(queued.id).state, bench.network.sent) == (State.QUEUED, [])
+    operate.resume_sending(bench.engine, system, reason="over")
+    bench.turn("send")
+
+    assert bench.read(queued.id).state is State.PENDING
+    assert len(bench.network.sent) == 1
+
+
 def test_a_pause_stops_first_sendings_and_nothing_else(bench, system):
     pending, unknown, queued = bench.refund(), bench.refund(), bench.refund(not_before="2027-01-15T08:00:01Z")
     bench.answering(one_after_another([accepted, lost, accepted]))

@@ -1,6 +1,6 @@
 import pytest
 
-from ledger.accounts import Switch, set_switch, switch
+from ledger.accounts import EVERY, Switch, sending_rests, set_switch, switch
 from tests.integration.ledger.support import NOW
 
 
@@ -24,6 +24,21 @@ def test_a_pause_stays_until_it_is_lifted(ledger):
     change(ledger, paused=False, pause_reason=None)
 
     assert not read(ledger).stops_sending(NOW)
+
+
+def test_all_accounts_rest_together_or_each_for_itself(ledger):
+    def rest(now=NOW):
+        with ledger.read() as connection:
+            return [sending_rests(connection, name, now) for name in ("shop", "other")]
+
+    assert rest() == [False, False]
+    change(ledger, paused=True)
+    assert rest() == [True, False]
+    ledger.run(lambda connection: set_switch(connection, EVERY, actor="anna", now=NOW, paused=True))
+    change(ledger, paused=False)
+    assert rest() == [True, True]
+    ledger.run(lambda connection: set_switch(connection, EVERY, actor="anna", now=NOW, paused=False))
+    assert rest() == [False, False]
 
 
 def test_one_switch_leaves_the_other_alone(ledger):

@@ -1,9 +1,12 @@
 """Asking again, and comparing with the provider's lists: every kind of difference found, and none invented."""
 
 import asyncio
+import time
+from dataclasses import replace
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from domain.outcome import Unknown
 from domain.reconcile import Kind, Source, Standing
@@ -190,9 +193,12 @@ def test_a_second_refund_that_is_like_ours_is_a_duplicate(world, provider):
     refund = world.paid(provider, captured=5000)
     world.network.control("POST", "external", {"provider": provider, "payment": refund.payment_id, "amount": 1000})
     world.wait(3600)
-    world.run(provider, Source.LIST)
+    with capture_logs() as told:
+        world.run(provider, Source.LIST)
 
     assert [each.kind for each in world.differences(states=("open",))] == [Kind.DUPLICATE_AT_PROVIDER]
+    alerts = [(each["event"], each["kind"]) for each in told if each["log_level"] == "error"]
+    assert alerts == [("recon.difference", "duplicate_at_provider")]
     sound(world)
 
 
@@ -297,6 +303,21 @@ def test_while_payments_are_due_one_is_asked_at_a_time(world):
     world.run("smartpay")
 
     assert most > 1
+
+
+def test_questions_keep_to_the_rate_limit(world):
+    """Twelve questions at five a second, a second's worth of them at once."""
+    for _ in range(12):
+        world.paid("smartpay")
+    account = world.engine.accounts["smartpay"]
+    alone = 4 * 5.0  # without Redis a process keeps to its share
+    world.engine.accounts["smartpay"] = replace(account, limit=replace(account.limit, rate=alone))
+    world.network.asked.clear()
+    began = time.monotonic()
+    run = world.run("smartpay")
+
+    assert (run.state, run.compared, len(world.network.asked)) == ("complete", 12, 12)
+    assert time.monotonic() - began >= (12 - 5) / 5
 
 
 def test_while_the_breaker_is_open_nothing_is_asked_and_the_run_waits(world):

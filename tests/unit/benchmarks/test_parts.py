@@ -60,6 +60,7 @@ def test_the_two_commands_share_the_parts_among_them():
     assert short == ["throughput", "latency", "hanging"]
     assert set(short) | set(long) == set(PARTS)
     assert not set(short) & set(long)
+    assert {"intake", "http", "reconcile"} <= set(long)
 
 
 def test_of_a_module_s_words_the_commands_are_left_out():

@@ -77,6 +77,13 @@ def test_the_same_file_is_a_conflict_and_a_missing_one_a_mistake(paid, upload, r
     assert refundry("recon", "upload", "nowhere.csv", "--account", "shop").status == 2
 
 
+def test_an_account_that_there_is_not_is_not_found(paid, upload, refundry):
+    asked = refundry("recon", "run", "--account", "nobody", "-o", "json")
+
+    assert (asked.status, asked.problem()["code"]) == (3, "not-found")
+    assert upload(f"{paid()['handle']},,12.50,EUR", account="nobody").status == 3
+
+
 def test_accepting_waits_for_another_person(paid, upload, refundry, people, monkeypatch):
     monkeypatch.setenv("REFUNDRY_ACTOR", "oli")
     upload(f"{paid()['handle']},,12.05,EUR")

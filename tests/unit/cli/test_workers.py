@@ -1,5 +1,6 @@
 import socket
 
+from config.celery import QUEUES
 from ledger import workers
 
 
@@ -26,11 +27,35 @@ def test_a_worker_is_drained_on_record(engine, refundry):
     assert refundry("workers", "drain", "vm:2").status == 3
 
 
-def test_queues_are_not_paused_but_accounts_are(home, refundry):
-    for command in ("pause", "resume"):
-        told = refundry("queues", command)
-        assert told.status == 1
-        assert f"refundry accounts {command}" in told.err
+def test_the_sending_of_all_accounts_is_paused_and_resumed_on_record(home, refundry):
+    refundry("accounts", "pause", "other", "--reason", "its own")
+    assert refundry("queues", "pause", "refundry.send", "--reason", "paid twice?").status == 0
+    assert refundry("queues", "pause", "-o", "json").json()["changed"] is False
+    resting = {each["name"]: each for each in refundry("accounts", "list", "-o", "json").json()}
+    shown = refundry("accounts", "list").out
+    assert refundry("queues", "resume", "--reason", "it was not").status == 0
+    after = {each["name"]: each for each in refundry("accounts", "list", "-o", "json").json()}
+
+    assert [(each["paused"], each["queue_paused"]) for each in resting.values()] == [(False, True), (True, True)]
+    assert "rests: refundry.send is paused" in shown
+    assert [(each["paused"], each["queue_paused"]) for each in after.values()] == [(False, False), (True, False)]
+    story = refundry("audit", "list", "--subject", "account/*", "-o", "json").json()
+    assert [(each["type"], each["data"]["reason"]) for each in story] == [
+        ("account.resumed", "it was not"),
+        ("account.paused", "paid twice?"),
+    ]
+
+
+def test_what_asks_after_money_is_never_paused(home, refundry):
+    for queue in set(QUEUES) - {"refundry.send"}:
+        assert refundry("queues", "pause", queue).status == 1
+        assert refundry("queues", "resume", queue).status == 1
+    assert refundry("queues", "pause", "refundry.nothing").status == 3
+
+
+def test_only_who_may_switch_pauses(people, refundry):
+    assert refundry("queues", "pause", "--actor", "pia").status == 1
+    assert refundry("queues", "resume", "--actor", "pia").status == 1
 
 
 def test_a_probe_sees_a_recent_heartbeat_of_this_host(engine, refundry):

@@ -302,15 +302,19 @@ def test_every_fault_is_reported_at_once():
 
 
 @pytest.mark.parametrize(
-    ("change", "fault"),
+    ("change", "fault", "code"),
     [
-        ({"amount": 5, "currency": None}, ("#/currency", "required with amount")),
-        ({"currency": "EUR"}, ("#/currency", "EUR is not the payment's JPY")),
-        ({"amount": 2101}, ("#/amount", "2101 is more than the payment's 2100")),
+        ({"amount": 5, "currency": None}, ("#/currency", "required with amount"), "validation-failed"),
+        ({"currency": "EUR"}, ("#/currency", "EUR is not the payment's JPY"), "currency-mismatch"),
+        ({"amount": 2101}, ("#/amount", "2101 is more than the payment's 2100"), "amount-exceeds-refundable"),
     ],
 )
-def test_the_fields_fit_together(change, fault):
-    assert faults({**FULL, **change}) == [fault]
+def test_the_fields_fit_together(change, fault, code):
+    with pytest.raises(InvalidJob) as caught:
+        parse({**FULL, **change})
+
+    assert [(each.pointer, each.detail) for each in caught.value.errors] == [fault]
+    assert caught.value.code == code
 
 
 def test_no_fault_repeats_what_a_customer_is_called():
