@@ -72,7 +72,7 @@ class ApiServer:
         """A client with a key; the caller closes it."""
         headers = {"Authorization": f"Bearer {key or self.key()}"} | options.pop("headers", {})
 
-        return httpx.Client(base_url=self.url, headers=headers, timeout=60, **options)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=240, **options)
 
     def _answers(self) -> bool:
         assert self.process.status == "running", self.process.tail()
