@@ -327,10 +327,10 @@ class _Look:
         at = None if late else self.next_at
         state = "parked" if at is not None else "unmatched" if self.open else "done"
         words = "; ".join([*self.results, *self.open])
-        self.engine.ledger.run(
+        settled = self.engine.ledger.run(
             lambda connection: notification.settle(
                 connection,
-                self.due.id,
+                self.due,
                 state=state,
                 result=clean(words, 512) or "",
                 refunds=self.refunds,
@@ -338,7 +338,7 @@ class _Look:
                 now=self.engine.clock(),
             )
         )
-        if state == "unmatched":
+        if settled and state == "unmatched":
             log.error("notification.unmatched", id=self.due.id, account=self.due.account, why=words)
 
     # -- whom it is about --------------------------------------------------------------------------------------------

@@ -94,6 +94,8 @@ DECIMALS = 2
 AMOUNT = re.compile(r"[0-9]{1,18}(\.[0-9]{1,9})?")
 HEADERS = {"Content-Type": "application/json", "Accept-Language": "en-US", "User-Agent": "refundry/0.1.0"}
 TOKEN_MARGIN = 60.0
+# Elsewhere nothing is read before it is proven. An event without a proof has a few hundred bytes.
+UNPROVEN_MAX = 16_384
 
 S = TypeVar("S", Ask, Move)
 
@@ -298,8 +300,11 @@ class JpmSmartPay:
         """Basic where it was agreed, else nothing proves the sender (notifications): a hint either way."""
         expected = _basic(self._settings.webhook_user, self._settings.webhook_password).encode()
         given = wire.octets(headers.get("authorization", ""))
-        if self._settings.webhook_user and not hmac.compare_digest(given, expected):
+        proven = bool(self._settings.webhook_user)
+        if proven and not hmac.compare_digest(given, expected):
             raise NotificationRefused("the user or the password does not match")
+        if not proven and len(body) > UNPROVEN_MAX:
+            raise NotificationUnreadable(f"without a user to prove it, an event has at most {UNPROVEN_MAX} bytes")
         event = wire.json_object(body) or {}
         kind = wire.text(event.get("objectType"))
         if kind is None:
@@ -310,7 +315,7 @@ class JpmSmartPay:
             kind=kind,
             provider_refund_ids=(subject,) if subject and kind == "refund" else (),
             payment_id=wire.text(event.get("id"), 64) or subject,
-            proven=bool(self._settings.webhook_user),
+            proven=proven,
         )
 
     def _modified_amount(self, order: RefundOrder) -> dict[str, Any] | None:

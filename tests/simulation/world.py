@@ -230,7 +230,7 @@ class Process:
             worker=name,
         )
         self.engine.__dict__["limits"] = SimLimits(world, name, world.shared_limits)
-        self.engine.__dict__["bell"] = Bell(world.redis)  # type: ignore[arg-type]
+        self.engine.__dict__["bell"] = Bell(world.redis, monotonic=world.loop.time)  # type: ignore[arg-type]
         self._context = contextvars.copy_context()
         self._context.run(OWNER.set, self)
 
