@@ -19,7 +19,7 @@ from domain.state import FINAL, State
 from engine.account import Account
 from engine.ask import ask_movements, ask_refund
 from engine.bootstrap import Engine
-from engine.evidence import bring_evidence
+from engine.evidence import ANOTHERS_ID, Brought, bring_evidence
 from engine.ids import new_id
 from engine.people import Actor, Verb, require
 from engine.redact import redacted_body, redacted_head
@@ -430,7 +430,10 @@ class _Look:
         if not isinstance(outcome, Succeeded | Pending | Declined):
             self.wait(f"{refund.id}: the provider was asked, and the answer is {type(outcome).__name__.lower()}", None)
             return
-        await self.blocking(bring_evidence, self.engine, self.account, refund, outcome)
+        brought = await self.blocking(bring_evidence, self.engine, self.account, refund, outcome)
+        if brought is Brought.CLAIMED:
+            self.open.append(f"{refund.id}: {ANOTHERS_ID}")
+            return
         self.results.append(f"{refund.id} was asked about: {type(outcome).__name__.lower()}")
 
     # -- what others did ---------------------------------------------------------------------------------------------

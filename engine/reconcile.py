@@ -36,7 +36,7 @@ from engine.differences import (
     record,
     settle_checked,
 )
-from engine.evidence import bring_evidence
+from engine.evidence import ANOTHERS_ID, Brought, bring_evidence
 from engine.ids import new_id
 from engine.order import order_of
 from engine.people import Actor, Verb, require
@@ -370,10 +370,8 @@ class Reconciler:
         disputed = kind in (Kind.AMOUNT_MISMATCH, Kind.CURRENCY_MISMATCH) and asked.state in FINAL
         if kind is Kind.DUPLICATE_AT_PROVIDER or disputed or outcome is None:
             return [Found(kind, asked, theirs)]
-        try:
-            bring_evidence(self.engine, self.account, asked, outcome, actor="reconciliation")
-        except IntegrityError:
-            return [Found(kind, asked, theirs, note="the provider's refund id belongs to another refund of ours")]
+        if bring_evidence(self.engine, self.account, asked, outcome, actor="reconciliation") is Brought.CLAIMED:
+            return [Found(kind, asked, theirs, note=ANOTHERS_ID)]
         stands = self._fresh(asked)
         if compare(stands, theirs) is not None:
             return [Found(kind, stands, theirs)]
@@ -642,8 +640,10 @@ async def recheck(engine: Engine, actor: Actor, difference_id: str, network: Net
     theirs = None
     for asked, outcome in answers or ():
         theirs = listed(outcome, asked)
-        if theirs is not None and compare(asked, theirs) is not None:
-            bring_evidence(engine, account, asked, outcome, actor=actor.name)
+        if theirs is None or compare(asked, theirs) is None:
+            continue
+        if bring_evidence(engine, account, asked, outcome, actor=actor.name) is Brought.CLAIMED:
+            raise Conflict("anothers-id", ANOTHERS_ID)
 
     return settle_checked(engine, actor, difference_id, theirs)
 
