@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,12 +12,13 @@ from msgspec.structs import replace
 from sqlalchemy import Connection
 
 from domain.errors import NotFound, QuotaExceeded, Refused
-from domain.outcome import Declined, Facts, Outcome, Pending, Succeeded
+from domain.outcome import Declined, Outcome, Pending, Succeeded
 from domain.policy import absence_counts_from
+from domain.reconcile import Listed, Verdict, evidence, facts
 from domain.refund import Refund, clean
 from domain.state import FINAL, State
 from engine.account import Account
-from engine.ask import ask_movements, ask_refund
+from engine.ask import ask_page, ask_pages, ask_refund
 from engine.bootstrap import Engine
 from engine.evidence import ANOTHERS_ID, Brought, bring_evidence
 from engine.ids import new_id
@@ -28,15 +29,7 @@ from ledger.external import Kind, Result, Sighting
 from ledger.notification import Due, Kept
 from ledger.payments import standing
 from ledger.refunds import Change
-from providers.base import (
-    Movement,
-    Movements,
-    Notification,
-    NotificationRefused,
-    NotificationUnreadable,
-    RefundOrder,
-    Standing,
-)
+from providers.base import Lists, Notification, NotificationRefused, NotificationUnreadable, Page, Subject
 from providers.transport import Network
 
 log = structlog.get_logger(__name__)
@@ -419,12 +412,12 @@ class _Look:
 
     async def _ask_by_hinted_id(self, refund: Refund, hint: Notification) -> None:
         """Where nothing else finds it, the id that we were told does, if the provider itself shows it as ours."""
-        asked = await self._movements(hint, refund.payment_ref, hint.provider_refund_ids[:1])
-        ours = [each for each in asked.found if refund.id == each.refund_id or refund.handle == each.handle]
+        asked = await self._shown(hint, refund.payment_ref, hint.provider_refund_ids[:1])
+        ours = [each for each in asked.refunds if refund.id == each.refund_id or refund.handle == each.handle]
         if asked.problem is not None or len(ours) != 1:
             self.wait(f"{refund.id}: {asked.problem or 'the provider does not show it as ours'}", None)
             return
-        await self._evidence(refund, _outcome(ours[0]))
+        await self._evidence(refund, evidence(ours[0]) or Pending(facts=facts(ours[0])))
 
     async def _evidence(self, refund: Refund, outcome: Outcome) -> None:
         if not isinstance(outcome, Succeeded | Pending | Declined):
@@ -443,18 +436,18 @@ class _Look:
         if ref is not None and await self._may_be_ours(ref):
             self.wait(f"an answer of ours about {ref} is outstanding", None)
             return
-        asked = await self._movements(hint, ref, match.strangers)
-        if asked.problem is not None:
+        asked = await self._shown(hint, ref, match.strangers)
+        if asked.problem is not None and not asked.refunds:
             self.wait(f"the provider could not be asked: {asked.problem}", None)
             return
-        shown = {each.provider_refund_id for each in asked.found}
+        shown = {_number(each) for each in asked.refunds}
         missing = [each for each in match.strangers if each not in shown]
         if missing and hint.payment_id is not None:
             self.wait(f"the provider does not show {', '.join(missing[:3])}", None)
         elif missing:
             self.results.append("the provider shows no refund there")
-        for movement in asked.found:
-            await self._place(movement, ref)
+        for theirs in asked.refunds:
+            await self._place(theirs, ref)
 
     async def _may_be_ours(self, ref: str) -> bool:
         """Whether a refund of ours whose id we do not know yet could be meant, where only elimination tells them."""
@@ -469,24 +462,29 @@ class _Look:
 
         return nameless
 
-    async def _movements(self, hint: Notification, ref: str | None, ids: tuple[str, ...]) -> Movements:
+    async def _shown(self, hint: Notification, ref: str | None, ids: tuple[str, ...]) -> Page:
         """What the provider shows; where it cannot be asked, what it has signed."""
-        if not self.account.capabilities.movements:
-            return Movements(found=hint.claims if hint.proven else ())
+        lists = self.account.capabilities.lists
         currency = await self.blocking(self._currency, ref)
-        found: dict[str, Movement] = {}
-        for number in ids[:MOST_ASKED] or (None,):
-            if number in found:
-                continue
-            subject = RefundOrder(
-                refund_id="", reference="", handle="", payment_id=ref, provider_refund_id=number, currency=currency
+        if Lists.PAYMENT in lists:
+            return await ask_pages(self.account, self.network, Subject(payment_id=ref, currency=currency)) or Page()
+        if Lists.REFUND in lists:
+            named = ids[:MOST_ASKED]
+            return await self._each_of(
+                [Subject(provider_refund_id=each, payment_id=ref, currency=currency) for each in named]
             )
-            asked = await ask_movements(self.account, subject, self.network)
+
+        return Page(refunds=hint.claims if hint.proven else ())
+
+    async def _each_of(self, subjects: Sequence[Subject]) -> Page:
+        found: list[Listed] = []
+        for subject in subjects:
+            asked = await ask_page(self.account, self.network, subject)
             if asked.problem is not None:
                 return asked
-            found.update({each.provider_refund_id: each for each in asked.found})
+            found += asked.refunds
 
-        return Movements(found=tuple(found.values()))
+        return Page(refunds=tuple(found))
 
     def _currency(self, ref: str | None) -> str | None:
         if ref is None:
@@ -496,36 +494,36 @@ class _Look:
 
         return purse.currency if purse else None
 
-    async def _place(self, movement: Movement, ref: str | None) -> None:
-        """Book one movement that is not ours, or say why not."""
-        number = movement.provider_refund_id
-        payment_ref = ref or movement.payment_id
-        ours: list[tuple[Refund, str]] = await self.blocking(self._ours, movement)
+    async def _place(self, theirs: Listed, ref: str | None) -> None:
+        """Book what is not ours, or say why not."""
+        number = _number(theirs)
+        payment_ref = ref or theirs.payment_id
+        ours: list[tuple[Refund, str]] = await self.blocking(self._ours, theirs)
         if ours:
             await self._after_all_ours(ours)
-        elif movement.standing is Standing.FAILED:
+        elif theirs.verdict is Verdict.FAILED:
             gone = await self.blocking(self._withdraw, number)
             self.results.append(f"{number} came to nothing{', and is counted no more' if gone else ''}")
-        elif movement.standing is not Standing.SUCCEEDED:
+        elif theirs.verdict is not Verdict.SUCCEEDED:
             self.wait(f"{number} is not done yet", None)
-        elif payment_ref is None or movement.amount is None or movement.amount <= 0:
+        elif payment_ref is None or theirs.amount is None or theirs.amount <= 0:
             self.open.append(f"{number}: its payment or its amount is not known")
-        elif unnamed := await self.blocking(self._unnamed, movement, payment_ref):
+        elif unnamed := await self.blocking(self._unnamed, theirs, payment_ref):
             self.open.append(f"{number} may be {unnamed}, whose id there nobody knows: a list run shows it to link")
         else:
-            booking = await self.blocking(self._book, movement, payment_ref)
+            booking = await self.blocking(self._book, theirs, payment_ref)
             if booking.result is Result.BOOKED:
                 log.warning("external.booked", account=self.account.name, id=booking.id, alert=booking.alert)
             self.results.append(f"{number} {booking.result} as {booking.id}")
 
-    def _ours(self, movement: Movement) -> list[tuple[Refund, str]]:
+    def _ours(self, theirs: Listed) -> list[tuple[Refund, str]]:
         """By the provider's id, and by our own names, which it shows: the id may not be in our books yet."""
         name = self.account.name
         with self.engine.ledger.read() as connection:
-            known = notification.by_provider_ids(connection, name, [movement.provider_refund_id])
-            number = movement.provider_refund_id
+            known = notification.by_provider_ids(connection, name, [_number(theirs)])
+            number = _number(theirs)
             return [(each, each.handle) for each in known] or _by_own_names(
-                connection, name, number, movement.refund_id, movement.handle, movement.payment_id
+                connection, name, number, theirs.refund_id, theirs.handle, theirs.payment_id
             )
 
     async def _after_all_ours(self, ours: list[tuple[Refund, str]]) -> None:
@@ -535,11 +533,11 @@ class _Look:
                 self.refunds.append(refund.id)
                 await self._about(refund, handle, self.hint)
 
-    def _unnamed(self, movement: Movement, payment_ref: str) -> str | None:
-        if movement.chargeback:
+    def _unnamed(self, theirs: Listed, payment_ref: str) -> str | None:
+        if theirs.chargeback:
             return None
         with self.engine.ledger.read() as connection:
-            number, amount = movement.provider_refund_id, movement.amount or 0
+            number, amount = _number(theirs), theirs.amount or 0
             return external.unnamed(connection, self.account.name, number, payment_ref, amount)
 
     def _withdraw(self, number: str) -> bool:
@@ -556,16 +554,16 @@ class _Look:
             )
         )
 
-    def _book(self, movement: Movement, payment_ref: str) -> external.Booking:
+    def _book(self, theirs: Listed, payment_ref: str) -> external.Booking:
         engine, now = self.engine, self.engine.clock()
-        asked = self.account.capabilities.movements
+        asked = bool(self.account.capabilities.lists & {Lists.REFUND, Lists.PAYMENT})
         seen = Sighting(
             account=self.account.name,
-            provider_refund_id=movement.provider_refund_id,
+            provider_refund_id=_number(theirs),
             payment_ref=payment_ref,
-            kind=Kind.CHARGEBACK if movement.chargeback else Kind.REFUND,
-            amount=movement.amount or 0,
-            currency=movement.currency,
+            kind=Kind.CHARGEBACK if theirs.chargeback else Kind.REFUND,
+            amount=theirs.amount or 0,
+            currency=theirs.currency,
             source="notification",
             evidence={"notification": self.due.id, "the_provider_was_asked": asked},
         )
@@ -610,25 +608,13 @@ def _of_order(connection: Connection, account: str, hint: Notification) -> str |
     return notification.payment_of_order(connection, account, order) if order else None
 
 
-def _agrees(refund: Refund, claim: Movement) -> bool:
+def _agrees(refund: Refund, claim: Listed) -> bool:
     """Whether it says what we know already: then there is nothing to ask."""
-    paid = {State.SUCCEEDED: Standing.SUCCEEDED, State.FAILED: Standing.FAILED, State.REVERSED: Standing.FAILED}
+    paid = {State.SUCCEEDED: Verdict.SUCCEEDED, State.FAILED: Verdict.FAILED, State.REVERSED: Verdict.FAILED}
 
-    return claim.standing is not None and paid.get(refund.state) is claim.standing
+    return claim.verdict is not None and paid.get(refund.state) is claim.verdict
 
 
-def _outcome(movement: Movement) -> Outcome:
-    """What the provider's own record of our refund proves."""
-    facts = Facts(
-        provider_refund_id=movement.provider_refund_id,
-        status=movement.standing,
-        amount=movement.amount,
-        currency=movement.currency,
-    )
-    match movement.standing:
-        case Standing.SUCCEEDED:
-            return Succeeded(facts=facts)
-        case Standing.FAILED:
-            return Declined(code="failed", own_record=True, facts=facts)
-        case _:
-            return Pending(facts=facts)
+def _number(theirs: Listed) -> str:
+    """Under what the provider's record is known: where it has no id of its own, the handle that it was made under."""
+    return theirs.provider_refund_id or theirs.handle or ""

@@ -23,7 +23,7 @@ from domain.refund import Refund
 from domain.state import FINAL, State
 from engine import books, settle
 from engine.account import Account
-from engine.ask import answered
+from engine.ask import ask_page, ask_pages, ask_refund
 from engine.bootstrap import Engine
 from engine.differences import (
     ADOPTED,
@@ -38,14 +38,13 @@ from engine.differences import (
 )
 from engine.evidence import ANOTHERS_ID, Brought, bring_evidence
 from engine.ids import new_id
-from engine.order import order_of
 from engine.people import Actor, Verb, require
 from ledger import external, reconcile, refunds
 from ledger.external import Booking
 from ledger.models import recon_line
 from ledger.reconcile import AUTOMATIC, Difference, Run
 from ledger.session import insert_rows
-from providers.base import Lists, Page
+from providers.base import Lists, Page, Subject
 from providers.transport import Network
 from signals.limits import Breaker
 
@@ -55,7 +54,6 @@ SLICE = 5.0
 LEASE = 120.0
 BATCH = 25
 WIDTH = 5
-MAX_PAGES = 50
 # A refund that is final in a window was accepted at most this long before it began.
 LONGEST = 60 * 86_400.0
 # What was only just confirmed may not be in a list yet.
@@ -110,7 +108,7 @@ def begin(
 
 def sources(account: Account) -> tuple[Source, ...]:
     """How an account can be compared without a file."""
-    lists = account.capabilities.lists is not Lists.NOTHING
+    lists = account.capabilities.lists & {Lists.ACCOUNT, Lists.PAYMENT}
 
     return (Source.STATUS, Source.LIST) if lists else (Source.STATUS,)
 
@@ -238,7 +236,7 @@ class Reconciler:
         match run.phase:
             case "ask":
                 return await self._ask_some(run)
-            case "list" if self.account.capabilities.lists is Lists.ACCOUNT:
+            case "list" if Lists.ACCOUNT in self.account.capabilities.lists:
                 return await self._list_page(run)
             case "list":
                 return await self._list_payments(run)
@@ -283,20 +281,12 @@ class Reconciler:
             if width is None:
                 return None
             now, left = left[:width], left[width:]
-            said = await asyncio.gather(*(self._ask(each, seen.get(each.id)) for each in now))
+            said = await asyncio.gather(
+                *(ask_refund(self.engine, self.account, each, self._network, seen=seen.get(each.id)) for each in now)
+            )
             answers += zip(now, said, strict=True)
 
         return answers
-
-    async def _ask(self, refund: Refund, seen: frozenset[str] | None) -> Outcome:
-        order = order_of(self.engine.vault, refund, seen=seen)
-        provider = self.account.provider
-        question = provider.status(order) if refund.provider_refund_id is not None else provider.lookup(order)
-        try:
-            return await answered(self.account, self._network, question)
-        except Exception as error:
-            log.exception("adapter.failed", refund_id=refund.id, provider=refund.provider)
-            return Unknown(reason=f"adapter: {type(error).__name__}")
 
     def _can_ask(self, refund: Refund) -> bool:
         """Where a look-up goes by elimination, what surely went nowhere would be given another refund's payment."""
@@ -434,9 +424,9 @@ class Reconciler:
 
     async def _list_page(self, run: Run) -> bool | None:
         """One page of the account's list; after the last one, what of ours was on none."""
-        if await self._admitted(1) is None:
+        if not await self._may_ask():
             return None
-        page = await self._page(None, run.bookmark or None)
+        page = await ask_page(self.account, self._network, Subject(), run.bookmark or None)
         if page.problem is not None:
             await self._blocking(self._broke_off, run, page.problem)
             return True
@@ -452,7 +442,7 @@ class Reconciler:
             await self._blocking(self._finish, run)
             return True
         for payment in payments:
-            page = await self._listed_of(payment)
+            page = await ask_pages(self.account, self._network, Subject(payment_id=payment), self._may_ask)
             if page is None:
                 return None
             await self._blocking(self._judge_payment, run, payment, page)
@@ -465,31 +455,8 @@ class Reconciler:
                 connection, run.account, created_from=_first_id(run), after=run.bookmark, limit=BATCH
             )
 
-    async def _listed_of(self, payment: str) -> Page | None:
-        """All that the provider lists of a payment as one page; None while it must be left alone."""
-        gathered: list[Listed] = []
-        cursor: str | None = None
-        for _ in range(MAX_PAGES):
-            if await self._admitted(1) is None:
-                return None
-            page = await self._page(payment, cursor)
-            gathered += page.refunds
-            if page.problem is not None or page.following is None:
-                return Page(refunds=tuple(gathered), problem=page.problem)
-            cursor = page.following
-
-        return Page(refunds=tuple(gathered), problem=f"more than {MAX_PAGES} pages")
-
-    async def _page(self, payment: str | None, cursor: str | None) -> Page:
-        try:
-            page = await answered(self.account, self._network, self.account.provider.list_refunds(payment, cursor))
-        except Exception as error:
-            log.exception("adapter.failed", account=self.account.name, provider=self.account.provider.name)
-            return Page(problem=f"adapter: {type(error).__name__}")
-        if isinstance(page, NotSent | Unknown):
-            return Page(problem=page.detail if isinstance(page, NotSent) else page.reason)
-
-        return page
+    async def _may_ask(self) -> bool:
+        return await self._admitted(1) is not None
 
     def _broke_off(self, run: Run, problem: str) -> None:
         self._write(run, (), (), compared=0, unanswered=1)
