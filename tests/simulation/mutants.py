@@ -20,7 +20,8 @@ from unittest.mock import patch
 from msgspec.structs import force_setattr, replace
 from sqlalchemy import FromClause, Update, text, update
 
-import engine.notifications
+import engine.about
+import engine.look
 import engine.steps
 import engine.submit
 import engine.writer
@@ -253,7 +254,7 @@ def holder_waits() -> AbstractContextManager[Any]:
 
 def webhook_books_a_second_refund() -> AbstractContextManager[Any]:
     """A notification is matched by the provider's id alone: before our own answer it is somebody else's refund."""
-    return patch.object(engine.notifications, "_by_own_names", lambda *_: [])
+    return patch.object(engine.about, "_by_own_names", lambda *_: [])
 
 
 def webhook_is_a_verdict() -> AbstractContextManager[Any]:
@@ -264,7 +265,7 @@ def webhook_is_a_verdict() -> AbstractContextManager[Any]:
         if len(claims) == 1 and refund.leased_by is None:
             await self._evidence(refund, evidence(claims[0]))
 
-    return patch.object(engine.notifications._Look, "_about", believed)
+    return patch.object(engine.look.Look, "_about", believed)
 
 
 def external_twice() -> AbstractContextManager[Any]:

@@ -12,6 +12,7 @@ from domain.errors import QuotaExceeded, Refused
 from domain.outcome import NotSent, NotSentReason
 from domain.refund import moved
 from domain.state import FINAL, State
+from engine import look as look_up
 from engine import notifications, refusals, review
 from engine.people import Actor, Role
 from ledger import external, journal, notification, queries, refunds
@@ -72,7 +73,7 @@ def look(bench, provider):
 
     async def run():
         account = bench.engine.accounts[provider]
-        while await notifications.process(bench.engine, account, bench.network, inline):
+        while await look_up.process(bench.engine, account, bench.network, inline):
             pass
 
     asyncio.run(run())
