@@ -349,7 +349,7 @@ def ask_accept(engine: Engine, actor: Actor, difference_id: str, *, code: str, r
 
     def work(connection: Connection) -> None:
         stands = _still(connection, found)
-        approvals.ask_about(
+        approvals.ask(
             connection,
             difference_id=found.id,
             snapshot=snapshot(stands),
