@@ -670,6 +670,7 @@ def test_a_notification_names_the_refund_the_payment_and_our_handle(smartpay):
                 provider_refund_id="refund_test_abc",
                 verdict=Verdict.SUCCEEDED,
                 status="succeeded",
+                at=1653028523.02,
                 amount=1000,
                 currency="JPY",
                 payment_id=PAYMENT,
