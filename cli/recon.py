@@ -25,7 +25,7 @@ from cli.times import money, since
 from domain.errors import NotFound
 from domain.reconcile import Kind, Reason, Standing, Way
 from domain.words import harmless
-from engine import books, differences, reconcile, settle
+from engine import books, differences, reconcile, schedule, settle
 from engine.people import Actor, Verb
 from engine.reconcile import Reconciler
 from engine.view import difference_view, run_view
@@ -57,7 +57,7 @@ def run_now(session: Session, *, account: AccountName, start: From = None, end: 
     who = session.actor(Verb.ACT)
     engine = session.engine
     the_account(session, account)
-    started = reconcile.run_now(engine, who, account, window_from=_moment(start), window_to=_moment(end))
+    started = schedule.run_now(engine, who, account, window_from=_moment(start), window_to=_moment(end))
     with _progress() as heard:
         asyncio.run(_carry_on(session, account, [each.id for each in started], heard))
     with engine.ledger.read() as connection:

@@ -33,6 +33,9 @@ _MARGIN = 10
 _TICK_EXPIRES = 60
 #: Every process of a pool has its own connections; the worker's own needs its concurrency and 20 more.
 _MAX_CONNECTIONS = 100
+#: Who rings a doorbell has an accepted job to answer for, and lets go of a Redis that says nothing. Seconds; unbounded,
+#: kombu tries to connect for six seconds, and waits ten for an answer.
+RINGING = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25, "max_retries": 0}
 
 
 def celery_options(settings: Settings, longest_call: float) -> dict[str, Any]:

@@ -18,7 +18,7 @@ _WORDS = {
     "refund.check_asked": "Asked to be checked at the provider",
     "refund.cancelled": "Cancelled",
     "refund.answered": "The provider answered",
-    "refund.evidence": "The provider spoke of an earlier handle",
+    "refund.evidence": "The provider was heard, and nothing moved",
     "approval.requested": "A second person was asked",
     "approval.approved": "Approved",
     "approval.denied": "Denied",

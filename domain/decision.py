@@ -17,6 +17,7 @@ from domain.outcome import (
     Pending,
     Succeeded,
     Unknown,
+    facts_of,
 )
 from domain.policy import Policy, Recovery, absence_counts_from, backoff, poll_delay
 from domain.state import FINAL, State
@@ -120,7 +121,7 @@ def decide(case: Case, outcome: Outcome, now: float, policy: Policy, jitter: flo
 
 
 def _at_provider(case: Case, outcome: Outcome, now: float, policy: Policy, jitter: float) -> Decision:
-    facts = _facts(outcome)
+    facts = facts_of(outcome)
     mismatch = _mismatch(case, facts)
     if mismatch:
         return _review(case, Cause.MISMATCH, now, policy, facts=facts, note=mismatch)
@@ -138,10 +139,6 @@ def _at_provider(case: Case, outcome: Outcome, now: float, policy: Policy, jitte
             return _absent(case, now, policy, jitter)
         case Unknown():
             return _unknown(case, outcome, now, policy, jitter)
-
-
-def _facts(outcome: Outcome) -> Facts:
-    return outcome.facts if isinstance(outcome, (Succeeded, Pending, Declined, Unknown)) else NO_FACTS
 
 
 def plan_recovery(case: Case, now: float, policy: Policy) -> tuple[Step, Cause | None]:

@@ -98,3 +98,8 @@ class Unknown:
 
 
 Outcome = Succeeded | Pending | Declined | NotSent | Absent | Unknown
+
+
+def facts_of(outcome: Outcome) -> Facts:
+    """What an outcome shows of the provider's record of our refund."""
+    return NO_FACTS if isinstance(outcome, (NotSent, Absent)) else outcome.facts

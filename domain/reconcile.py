@@ -83,15 +83,18 @@ WAYS: dict[Kind, frozenset[Way]] = {
 
 
 class Listed(Struct, frozen=True, kw_only=True, gc=False):
-    """One refund as the provider shows it; absent is None. Amounts in minor units, `at` in epoch seconds.
+    """One refund or chargeback as the provider shows it; absent is None. Amounts in minor units, `at` in epoch seconds.
 
-    `amount` -1: there is one, and it cannot be read. `alert`: what a person must know of it.
+    `amount` -1: there is one, and it cannot be read. `handle`, `refund_id`: our own names, where the provider repeats
+    them. `alert`: what a person must know of it.
     """
 
     provider_refund_id: str | None = None
     reconciliation_id: str | None = None
     handle: str | None = None
+    refund_id: str | None = None
     payment_id: str | None = None
+    order_id: str | None = None
     amount: int | None = None
     currency: str | None = None
     verdict: Verdict | None = None
@@ -126,23 +129,20 @@ def listed(outcome: Outcome, refund: Refund) -> Listed | None:
     )
 
 
+def facts(theirs: Listed) -> Facts:
+    """What the provider's record shows, as an answer has it."""
+    return Facts(**{name: getattr(theirs, name) for name in Facts.__slots__})
+
+
 def evidence(theirs: Listed) -> Outcome | None:
     """The provider's own record as the answer it stands for; None where it says nothing."""
-    facts = Facts(
-        provider_refund_id=theirs.provider_refund_id,
-        status=theirs.status,
-        amount=theirs.amount,
-        currency=theirs.currency,
-        reconciliation_id=theirs.reconciliation_id,
-        alert=theirs.alert,
-    )
     match theirs.verdict:
         case Verdict.SUCCEEDED:
-            return Succeeded(facts=facts)
+            return Succeeded(facts=facts(theirs))
         case Verdict.PENDING:
-            return Pending(facts=facts)
+            return Pending(facts=facts(theirs))
         case Verdict.FAILED:
-            return Declined(code=theirs.status or "failed", own_record=True, facts=facts)
+            return Declined(code=theirs.status or "failed", own_record=True, facts=facts(theirs))
         case _:
             return None
 

@@ -81,7 +81,7 @@ class Engine:
     @cached_property
     def bell(self) -> Bell | None:
         """The doorbells' debounce."""
-        return None if self.redis is None else Bell(self.redis)
+        return None if self.quick is None else Bell(self.quick)
 
     def account(self, name: str) -> Account:
         """A configured account; InvalidJob naming the field where there is none."""

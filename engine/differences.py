@@ -1,6 +1,6 @@
 """Differences: written down once for each cause, told at once where money moved twice, ended in the allowed ways."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,7 +14,7 @@ from domain.reconcile import WAYS, Kind, Listed, Reason, Source, Standing, Way, 
 from domain.refund import Refund
 from domain.state import FINAL
 from engine.bootstrap import Engine
-from engine.evidence import bring_evidence
+from engine.evidence import ANOTHERS_ID, place
 from engine.ids import new_id
 from engine.people import Actor, Verb, require
 from ledger import approvals, external, journal, reconcile, refunds
@@ -190,35 +190,43 @@ def adopt(engine: Engine, actor: Actor, difference_id: str, *, reason: str) -> D
     A file is no evidence of that kind: whoever uploads it may have written it.
     """
     found = _may(engine, actor, difference_id, Way.ADOPT, reason)
-    with engine.ledger.read() as connection:
-        proves = _is_providers_word(connection, found)
-        refund = refunds.get(connection, found.refund_id or "")
-    outcome = evidence(found.listed)
-    if not proves:
-        raise Refused("file-is-no-evidence", "a file moves no state: re-check it at the provider, or accept it")
-    if refund is None or outcome is None:
-        raise Refused("nothing-to-adopt", "the provider says nothing that could be adopted")
-    if refund.handle != msgspec.json.decode(found.ours)["handle"]:
-        raise Refused("handle-renewed", "the refund has another handle since this was found: re-check it")
-    bring_evidence(engine, engine.accounts[found.account], refund, outcome, actor=actor.name)
 
-    return settle_checked(engine, actor, difference_id, found.listed, reason=reason)
+    def work(connection: Connection) -> Difference:
+        stands = _still(connection, found)
+        refund = refunds.get(connection, found.refund_id or "", lock=True)
+        outcome = evidence(found.listed)
+        if not _is_providers_word(connection, stands):
+            raise Refused("file-is-no-evidence", "a file moves no state: re-check it at the provider, or accept it")
+        if refund is None or outcome is None:
+            raise Refused("nothing-to-adopt", "the provider says nothing that could be adopted")
+        if refund.handle != msgspec.json.decode(found.ours)["handle"]:
+            raise Refused("handle-renewed", "the refund has another handle since this was found: re-check it")
+        place(connection, engine, engine.accounts[found.account], refund, outcome, actor=actor.name)
+        return _checked(connection, engine, actor, stands, found.listed, reason)
+
+    return _alone(engine, work)
 
 
 def settle_checked(
     engine: Engine, actor: Actor, difference_id: str, theirs: Listed | None, *, reason: str = ""
 ) -> Difference:
     """After the provider was asked again: over if ours agrees with what it shows now, else it stays as it is."""
+    return engine.ledger.run(
+        lambda connection: _checked(
+            connection, engine, actor, _get(connection, difference_id, lock=True), theirs, reason
+        )
+    )
 
-    def work(connection: Connection) -> Difference:
-        found = _get(connection, difference_id, lock=True)
-        refund = refunds.get(connection, found.refund_id or "")
-        settled = found.kind is not Kind.LATE or (refund is not None and refund.state in FINAL)
-        if refund is not None and theirs is not None and compare(refund, theirs) is None and settled:
-            _end(connection, engine, found, actor.name, "rechecked", reason or "ours and theirs agree now")
-        return _get(connection, difference_id)
 
-    return engine.ledger.run(work)
+def _checked(
+    connection: Connection, engine: Engine, actor: Actor, found: Difference, theirs: Listed | None, reason: str
+) -> Difference:
+    refund = refunds.get(connection, found.refund_id or "")
+    settled = found.kind is not Kind.LATE or (refund is not None and refund.state in FINAL)
+    if refund is not None and theirs is not None and compare(refund, theirs) is None and settled:
+        _end(connection, engine, found, actor.name, "rechecked", reason or "ours and theirs agree now")
+
+    return _get(connection, found.id)
 
 
 def link(engine: Engine, actor: Actor, difference_id: str, refund_id: str, *, reason: str) -> Difference:
@@ -227,42 +235,54 @@ def link(engine: Engine, actor: Actor, difference_id: str, refund_id: str, *, re
     The provider's own word moves the refund and takes out what was counted; a file's only ends the difference.
     """
     found = _may(engine, actor, difference_id, Way.LINK, reason)
-    theirs = found.listed
 
-    def work(connection: Connection) -> tuple[Refund, bool]:
-        refund = refunds.get(connection, refund_id, lock=True)
-        if refund is None or refund.account != found.account:
-            raise NotFound("not-found", f"account {found.account} has no refund {refund_id!r}")
-        if None not in (theirs.payment_id, refund.payment_id) and theirs.payment_id != refund.payment_id:
-            raise Refused(
-                "does-not-fit", f"the refund is of payment {refund.payment_id}, theirs of {theirs.payment_id}"
-            )
-        if theirs.chargeback or (theirs.amount, theirs.currency) != (refund.amount, refund.currency):
-            raise Refused("does-not-fit", "it is no refund of the same amount and currency")
-        if None not in (theirs.provider_refund_id, refund.provider_refund_id) and (
-            theirs.provider_refund_id != refund.provider_refund_id
-        ):
-            raise Refused("does-not-fit", f"the provider knows that refund as {refund.provider_refund_id}")
-        counted = external.get(connection, found.account, theirs.provider_refund_id or "")
-        if counted is not None and not external.fits(counted, refund):
-            raise Refused("does-not-fit", f"{theirs.provider_refund_id} is on record as another movement")
-        return refund, _is_providers_word(connection, found)
-
-    refund, proves = engine.ledger.run(work)
-    outcome = evidence(theirs)
-    if proves and outcome is not None:
-        bring_evidence(engine, engine.accounts[found.account], refund, outcome, actor=actor.name)
-
-    def end(connection: Connection) -> Difference:
-        stands = _get(connection, difference_id, lock=True)
-        seen = _sighting(found.account, theirs)
-        if proves and seen is not None:
-            now = engine.clock()
-            external.link(connection, seen, refund, row_id=new_id("ex", now), actor=actor.name, now=now)
+    def work(connection: Connection) -> Difference:
+        stands = _still(connection, found)
+        refund = _fitting(connection, found, refund_id)
+        if _is_providers_word(connection, stands):
+            _take_as_ours(connection, engine, found, refund, actor)
         _end(connection, engine, stands, actor.name, "linked", reason, refund_id=refund_id)
         return _get(connection, difference_id)
 
-    return engine.ledger.run(end)
+    return _alone(engine, work)
+
+
+def _fitting(connection: Connection, found: Difference, refund_id: str) -> Refund:
+    """The refund that theirs is said to be. Raises NotFound, Refused."""
+    theirs = found.listed
+    refund = refunds.get(connection, refund_id, lock=True)
+    if refund is None or refund.account != found.account:
+        raise NotFound("not-found", f"account {found.account} has no refund {refund_id!r}")
+    if None not in (theirs.payment_id, refund.payment_id) and theirs.payment_id != refund.payment_id:
+        raise Refused("does-not-fit", f"the refund is of payment {refund.payment_id}, theirs of {theirs.payment_id}")
+    if theirs.chargeback or (theirs.amount, theirs.currency) != (refund.amount, refund.currency):
+        raise Refused("does-not-fit", "it is no refund of the same amount and currency")
+    if None not in (theirs.provider_refund_id, refund.provider_refund_id) and (
+        theirs.provider_refund_id != refund.provider_refund_id
+    ):
+        raise Refused("does-not-fit", f"the provider knows that refund as {refund.provider_refund_id}")
+    counted = external.get(connection, found.account, theirs.provider_refund_id or "")
+    if counted is not None and not external.fits(counted, refund):
+        raise Refused("does-not-fit", f"{theirs.provider_refund_id} is on record as another movement")
+
+    return refund
+
+
+def _take_as_ours(connection: Connection, engine: Engine, found: Difference, refund: Refund, actor: Actor) -> None:
+    """The provider's record is evidence of this refund, and no movement of others."""
+    outcome, seen, now = evidence(found.listed), _sighting(found.account, found.listed), engine.clock()
+    if outcome is not None:
+        place(connection, engine, engine.accounts[found.account], refund, outcome, actor=actor.name)
+    if seen is not None:
+        external.link(connection, seen, refund, row_id=new_id("ex", now), actor=actor.name, now=now)
+
+
+def _alone(engine: Engine, work: Callable[[Connection], Difference]) -> Difference:
+    """All of it or nothing. What the database keeps for one refund cannot be given to another at the same moment."""
+    try:
+        return engine.ledger.run(work)
+    except IntegrityError:
+        raise Conflict("anothers-id", ANOTHERS_ID) from None
 
 
 def book(engine: Engine, actor: Actor, difference_id: str, *, reason: str) -> Difference:
@@ -270,7 +290,7 @@ def book(engine: Engine, actor: Actor, difference_id: str, *, reason: str) -> Di
     found = _may(engine, actor, difference_id, Way.EXTERNAL, reason)
 
     def work(connection: Connection) -> Difference:
-        stands = _get(connection, found.id, lock=True)
+        stands = _still(connection, found)
         booked = book_stranger(connection, engine, found.account, found.listed, actor=actor.name)
         if booked is None:
             raise Refused("cannot-book", "the provider names no refund, payment and amount that could be booked")
@@ -288,7 +308,7 @@ def report_duplicate(engine: Engine, actor: Actor, difference_id: str, *, reason
     found = _may(engine, actor, difference_id, Way.DUPLICATE, reason)
 
     def work(connection: Connection) -> Difference:
-        stands = _get(connection, found.id, lock=True)
+        stands = _still(connection, found)
         refund = refunds.get(connection, found.refund_id, lock=True) if found.refund_id else None
         if refund is not None:
             data = {"difference": found.id, "theirs": found.listed.provider_refund_id, "reason": reason}
@@ -309,7 +329,7 @@ def acknowledge(engine: Engine, actor: Actor, difference_id: str, *, reason: str
         raise Refused("not-settled", "the ledger has not followed the provider here: there is nothing to acknowledge")
 
     def work(connection: Connection) -> Difference:
-        stands = _get(connection, found.id, lock=True)
+        stands = _still(connection, found)
         _end(connection, engine, stands, actor.name, found.resolution or "", reason)
         return _get(connection, found.id)
 
@@ -328,8 +348,8 @@ def ask_accept(engine: Engine, actor: Actor, difference_id: str, *, code: str, r
     approval_id = new_id("ap", now)
 
     def work(connection: Connection) -> None:
-        stands = _get(connection, found.id, lock=True)
-        approvals.ask_about(
+        stands = _still(connection, found)
+        approvals.ask(
             connection,
             difference_id=found.id,
             snapshot=snapshot(stands),
@@ -391,6 +411,14 @@ def _get(connection: Connection, difference_id: str, *, lock: bool = False) -> D
         raise NotFound("not-found", f"there is no difference {difference_id!r}")
 
     return found
+
+
+def _still(connection: Connection, found: Difference) -> Difference:
+    """The difference, locked. Raises Conflict where somebody has moved it since it was looked at."""
+    stands = _get(connection, found.id, lock=True)
+    _won(stands.state is found.state)
+
+    return stands
 
 
 def _is_providers_word(connection: Connection, found: Difference) -> bool:

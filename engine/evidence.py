@@ -1,23 +1,27 @@
 """What an answer does to a refund: the change that a decision asks for, and evidence that comes late."""
 
 import uuid
+from enum import StrEnum
 from typing import Any
 
 import structlog
 from msgspec.structs import replace
 from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
 
 from domain.decision import Cause, Decision, decide
-from domain.outcome import NO_FACTS, Declined, NotSent, Outcome, Pending, Succeeded, Unknown
+from domain.outcome import Declined, NotSent, Outcome, Pending, Succeeded, Unknown, facts_of
 from domain.refund import Refund, clean, decided
 from domain.state import FINAL, MOVES, State
 from engine.account import Account
 from engine.bootstrap import Engine
 from engine.operate import pause_by_itself
-from ledger import refunds
+from ledger import journal, refunds
 from ledger.refunds import AttemptEnd, Change
 
 log = structlog.get_logger(__name__)
+
+ANOTHERS_ID = "the provider's refund id belongs to another refund"
 
 
 def judged(
@@ -101,6 +105,14 @@ def announce(refund: Refund, decision: Decision) -> None:
         log.warning("refund.review", refund_id=refund.id, account=refund.account, cause=decision.cause)
 
 
+class Brought(StrEnum):
+    """What became of evidence."""
+
+    MOVED = "moved"
+    KEPT = "kept"
+    CLAIMED = "claimed"
+
+
 def bring_evidence(
     engine: Engine,
     account: Account,
@@ -109,38 +121,94 @@ def bring_evidence(
     *,
     end: AttemptEnd | None = None,
     actor: str | None = None,
+) -> Brought:
+    """Book what a provider has said about a refund that others may have moved meanwhile: see `place`.
+
+    Nothing that was answered is dropped: what cannot be a step is an event, once while it is all that is heard, and the
+    attempt `end`s in any case. CLAIMED: kept, for the provider's refund id belongs to another refund of ours.
+    """
+    who = actor or engine.worker
+    try:
+        moved = engine.ledger.run(
+            lambda connection: place(connection, engine, account, asked, outcome, end=end, actor=who)
+        )
+    except IntegrityError:
+        engine.ledger.run(
+            lambda connection: _keep(connection, engine, asked, outcome, end=end, actor=who, why=ANOTHERS_ID)
+        )
+    else:
+        return Brought.MOVED if moved else Brought.KEPT
+    log.error("evidence.claimed", refund_id=asked.id, account=asked.account, handle=asked.handle)
+
+    return Brought.CLAIMED
+
+
+def place(
+    connection: Connection,
+    engine: Engine,
+    account: Account,
+    asked: Refund,
+    outcome: Outcome,
+    *,
+    actor: str,
+    end: AttemptEnd | None = None,
 ) -> bool:
-    """Book what a provider has said about a refund that others may have moved meanwhile; True when it changed it.
+    """Let evidence have its effect on the refund as it stands; True when it moved.
 
     `asked`: the refund as it stood when the provider was asked. What is said about an earlier handle, or about a refund
     that waits to be sent again, is no step of its course: if money may have moved, a person sees it before more does.
-    Nothing that was answered is dropped: what cannot be a step is an event, and the attempt `end`s in any case.
+    Raises IntegrityError where the provider's refund id belongs to another refund of ours.
     """
+    now = engine.clock()
+    refund = refunds.get(connection, asked.id, lock=True)
+    if refund is None:
+        return False
+    decision = _on_evidence(refund, asked, outcome, now, account)
+    if decision is None:
+        _keep(connection, engine, asked, outcome, end=end, actor=actor, why=note_of(outcome))
+        return False
+    change = judged(refund, refund, decision, outcome, now, account, actor=actor, fenced=False)
+    (stands,) = refunds.apply(connection, [replace(change, end=end)])
+    if stands is not None:
+        announce(stands, decision)
 
-    def work(connection: Connection) -> bool:
-        now = engine.clock()
-        refund = refunds.get(connection, asked.id, lock=True)
-        if refund is None:
-            return False
-        decision = _on_evidence(refund, asked, outcome, now, account)
-        change = (
-            judged(refund, refund, decision, outcome, now, account, actor=actor or engine.worker, fenced=False)
-            if decision is not None
-            else Change(
-                before=refund,
-                after=replace(refund, updated_at=now),
-                type="refund.evidence",
-                actor=actor or engine.worker,
-                data={"handle": asked.handle, "outcome": type(outcome).__name__.lower(), "why": note_of(outcome)},
-                fenced=False,
-            )
-        )
-        (stands,) = refunds.apply(connection, [replace(change, end=end)])
-        if stands is not None and decision is not None:
-            announce(stands, decision)
-        return stands is not None and stands.state is not refund.state
+    return stands is not None and stands.state is not refund.state
 
-    return engine.ledger.run(work)
+
+def _keep(
+    connection: Connection,
+    engine: Engine,
+    asked: Refund,
+    outcome: Outcome,
+    *,
+    end: AttemptEnd | None,
+    actor: str,
+    why: str | None,
+) -> None:
+    """Evidence that moves nothing is an event of the refund; the same once more is there already."""
+    refund = refunds.get(connection, asked.id, lock=True)
+    if refund is None:
+        return
+    data = {
+        "handle": asked.handle,
+        "outcome": type(outcome).__name__.lower(),
+        "why": why,
+        "provider_refund_id": facts_of(outcome).provider_refund_id,
+    }
+    told = journal.newest(connection, refund.id) == (
+        "refund.evidence",
+        {**data, "from": refund.state, "to": refund.state},
+    )
+    change = Change(
+        before=refund,
+        after=refund if told else replace(refund, updated_at=engine.clock()),
+        type=None if told else "refund.evidence",
+        actor=actor,
+        data=data,
+        end=end,
+        fenced=False,
+    )
+    refunds.apply(connection, [change])
 
 
 def _on_evidence(refund: Refund, asked: Refund, outcome: Outcome, now: float, account: Account) -> Decision | None:
@@ -163,7 +231,7 @@ def _on_evidence(refund: Refund, asked: Refund, outcome: Outcome, now: float, ac
         state=State.REVIEW,
         due_at=now + account.policy.review_poll if same else None,
         ambiguous=True,
-        facts=outcome.facts if isinstance(outcome, (Succeeded, Pending)) else NO_FACTS,
+        facts=facts_of(outcome),
         cause=Cause.CONTRADICTION if same else Cause.TWO_HANDLES,
         alert=f"the provider speaks of {asked.handle}, which had been given up: money may have moved under it",
     )

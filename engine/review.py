@@ -225,7 +225,8 @@ def _ask(
         asked = _apply(connection, refund, replace(refund, updated_at=now), "approval.requested", actor, data)
         approvals.ask(
             connection,
-            asked,
+            refund_id=asked.id,
+            snapshot=approvals.snapshot(asked),
             approval_id=approval_id,
             kind=kind,
             rule=rule,

@@ -63,40 +63,7 @@ def stands_as(request: Approval, refund: Refund) -> bool:
     return request.snapshot == snapshot(refund)
 
 
-def ask(
-    connection: Connection,
-    refund: Refund,
-    *,
-    approval_id: str,
-    kind: str,
-    rule: str,
-    params: Mapping[str, Any],
-    reason: str,
-    actor: str,
-    now: float,
-    expires: float,
-    evidence: bytes | None = None,
-    evidence_hash: str | None = None,
-) -> None:
-    """Open a request; a refund has at most one (a unique index sees to it)."""
-    ask_about(
-        connection,
-        refund_id=refund.id,
-        snapshot=snapshot(refund),
-        approval_id=approval_id,
-        kind=kind,
-        rule=rule,
-        params=params,
-        reason=reason,
-        actor=actor,
-        now=now,
-        expires=expires,
-        evidence=evidence,
-        evidence_hash=evidence_hash,
-    )
-
-
-def ask_about(  # noqa: PLR0913 - all that a request has
+def ask(  # noqa: PLR0913 - all that a request has
     connection: Connection,
     *,
     snapshot: str,
@@ -113,7 +80,7 @@ def ask_about(  # noqa: PLR0913 - all that a request has
     evidence: bytes | None = None,
     evidence_hash: str | None = None,
 ) -> None:
-    """Open a request about a refund or a difference; each has at most one."""
+    """Open a request about a refund or a difference; each has at most one (a unique index sees to it)."""
     connection.execute(
         insert(approval).values(
             id=approval_id,
@@ -139,7 +106,8 @@ def ask_to_send(
     """The request that a large refund waits for before its first sending."""
     ask(
         connection,
-        refund,
+        refund_id=refund.id,
+        snapshot=snapshot(refund),
         approval_id=approval_id,
         kind=SEND,
         rule="amount at or above the threshold",

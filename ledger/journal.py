@@ -44,6 +44,14 @@ def story(connection: Connection, subject: str) -> list[dict[str, Any]]:
     return [{**row._mapping, "data": msgspec.json.decode(row.data)} for row in rows]  # noqa: SLF001
 
 
+def newest(connection: Connection, subject: str) -> tuple[str, dict[str, Any]] | None:
+    """Type and data of a subject's last event."""
+    query = select(event.c.type, event.c.data).where(event.c.subject == subject).order_by(event.c.seq.desc()).limit(1)
+    row = connection.execute(query).first()
+
+    return None if row is None else (row.type, msgspec.json.decode(row.data))
+
+
 def firsts(connection: Connection, subjects: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The data of each subject's first event."""
     query = select(event.c.subject, event.c.data).where(event.c.subject.in_(subjects), event.c.seq == 1)

@@ -535,16 +535,6 @@ heartbeat = Table(
     Column("details", Text, nullable=False, server_default="{}"),
 )
 
-note = Table(
-    "note",
-    metadata,
-    Column("no", Serial, primary_key=True, autoincrement=True),
-    Column("refund_id", String(32), ForeignKey("refund.id"), nullable=False, index=True),
-    Column("at", Double, nullable=False),
-    Column("actor", String(96), nullable=False),
-    Column("text", String(2000), nullable=False),
-)
-
 # Keys of machines. `name`: the client that they belong to; a client has two live ones while it changes them.
 api_key = Table(
     "api_key",

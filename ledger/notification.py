@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, and_, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from domain.refund import Refund
@@ -39,7 +39,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Due:
-    """One that is to be looked at."""
+    """One that is to be looked at. `due_at`: when somebody else looks, should the one who took it be lost."""
 
     id: str
     account: str
@@ -47,13 +47,14 @@ class Due:
     hint: str
     tries: int
     received_at: float
+    due_at: float
 
 
 def keep(connection: Connection, given: Kept, *, again_after: float | None) -> bool:
     """Keep one; True if there is something new to do.
 
     A repeat is only counted; one that says nothing of its own identity (`again_after` seconds given) is looked at once
-    more, unless it was just looked at: the same words may be about another change.
+    more, though not twice within that time: the same words may be about another change.
     """
     values = {name: getattr(given, name) for name in Kept.__slots__ if name != "at"}
     state = "received" if given.hint is not None else "refused"
@@ -73,13 +74,23 @@ def keep(connection: Connection, given: Kept, *, again_after: float | None) -> b
     )
     if given.hint is None or again_after is None:
         return False
-    reopened = connection.execute(
+
+    return _look_again(connection, same, given.at, again_after)
+
+
+def _look_again(connection: Connection, same: ColumnElement[bool], now: float, after: float) -> bool:
+    """Have it looked at once more. A look that is under way may have been before the change, so it does not count."""
+    rests = notification.c.processed_at <= now - after
+    over = connection.execute(
         update(notification)
-        .where(same, notification.c.due_at.is_(None), notification.c.processed_at <= given.at - again_after)
-        .values(state="received", due_at=given.at, tries=0)
+        .where(same, notification.c.due_at.is_(None))
+        .values(state="received", due_at=case((rests, now), else_=now + after), tries=0)
+    )
+    sooner = connection.execute(
+        update(notification).where(same, notification.c.due_at > now + after).values(due_at=now + after)
     )
 
-    return reopened.rowcount == 1
+    return over.rowcount + sooner.rowcount == 1
 
 
 def refuse(connection: Connection, account: str, size: int, now: float, *, most: int) -> bool:
@@ -147,7 +158,7 @@ def claim(connection: Connection, account: str, *, limit: int, now: float, until
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    found = [Due(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - the documented way
+    found = [Due(**{**row._mapping, "due_at": until}) for row in connection.execute(query)]  # noqa: SLF001 - the documented way
     if found:
         ids = [each.id for each in found]
         connection.execute(update(notification).where(notification.c.id.in_(ids)).values(due_at=until))
@@ -157,18 +168,21 @@ def claim(connection: Connection, account: str, *, limit: int, now: float, until
 
 def settle(
     connection: Connection,
-    notification_id: str,
+    due: Due,
     *,
     state: str,
     result: str,
     refunds: Sequence[str],
     due_at: float | None,
     now: float,
-) -> None:
-    """What became of it; with `due_at` it is looked at again."""
-    connection.execute(
+) -> bool:
+    """What became of it; with `due_at` it is looked at again. False: it is to be looked at again in any case.
+
+    It was told or asked for once more while it was looked at, or somebody else has taken it over.
+    """
+    settled = connection.execute(
         update(notification)
-        .where(notification.c.id == notification_id)
+        .where(notification.c.id == due.id, notification.c.due_at == due.due_at)
         .values(
             state=state,
             result=result[:512],
@@ -178,6 +192,8 @@ def settle(
             processed_at=now,
         )
     )
+
+    return settled.rowcount == 1
 
 
 def replay(connection: Connection, notification_id: str, now: float) -> dict[str, Any] | None:

@@ -39,11 +39,11 @@ class Stores(StrEnum):
 
 
 class Lists(StrEnum):
-    """What the provider can list: nothing, all refunds of the account, or those of one payment."""
+    """Of what the provider shows refunds, whoever made them: one by its id, those of a payment, or of the account."""
 
-    NOTHING = "nothing"
-    ACCOUNT = "account"
+    REFUND = "refund"
     PAYMENT = "payment"
+    ACCOUNT = "account"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +54,7 @@ class Capabilities:
     `lookup`: a refund whose id is unknown can be found. `matches_handle`: and recognised by our own handle.
     `payment_facts`: the captured amount can be asked. `omit_amount`: a full refund of an untouched payment may leave
     the amount out. `polled`: accepted first, final later.
-    `movements`: what others refunded of a payment can be asked. `acknowledges`: the HTTP status that tells the provider
-    that its notification has arrived.
+    `acknowledges`: the HTTP status that tells the provider that its notification has arrived.
     """
 
     recovery: Recovery
@@ -70,11 +69,10 @@ class Capabilities:
     partial: bool = True
     omit_amount: bool = False
     polled: bool = True
-    movements: bool = False
     acknowledges: int = 200
     payment_facts: bool = False
     order_lookup: bool = False
-    lists: Lists = Lists.NOTHING
+    lists: frozenset[Lists] = frozenset()
     max_replays: int | None = None
     connect_timeout: float = 5.0
     read_timeout: float = 30.0
@@ -157,8 +155,23 @@ class PaymentFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """Whose refunds are asked for: one by the provider's id, those of a payment, or, with neither, the account's.
+
+    `currency`: in which an amount without one counts.
+    """
+
+    provider_refund_id: str | None = None
+    payment_id: str | None = None
+    currency: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Refunds that the provider lists. `following`: the cursor of the next page. `problem`: why this is no page."""
+    """Refunds and chargebacks that the provider shows, ours or not.
+
+    `following`: the cursor of the next page. `problem`: why this is not all that there is.
+    """
 
     refunds: tuple[Listed, ...] = ()
     following: str | None = None
@@ -172,40 +185,6 @@ class Health(StrEnum):
     CREDENTIALS_REFUSED = "credentials_refused"
     UNREACHABLE = "unreachable"
     NO_CHECK = "no_check"
-
-
-class Standing(StrEnum):
-    """How a movement stands."""
-
-    SUCCEEDED = "succeeded"
-    PENDING = "pending"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Movement:
-    """A refund or a chargeback as the provider shows it. Amount in ISO minor units; what is not shown is None.
-
-    `handle`, `refund_id`: our own names, where the provider repeats them; `standing` None: a word that is not known.
-    """
-
-    provider_refund_id: str
-    standing: Standing | None = None
-    amount: int | None = None
-    currency: str | None = None
-    chargeback: bool = False
-    payment_id: str | None = None
-    order_id: str | None = None
-    handle: str | None = None
-    refund_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Movements:
-    """What the provider shows of a payment; `problem`: why that could not be learned."""
-
-    found: tuple[Movement, ...] = ()
-    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +201,7 @@ class Notification:
     refund_id: str | None = None
     payment_id: str | None = None
     chargebacks: tuple[str, ...] = ()
-    claims: tuple[Movement, ...] = ()
+    claims: tuple[Listed, ...] = ()
     proven: bool = True
 
 
@@ -331,14 +310,11 @@ class Provider(Protocol):
     def payment(self, order: RefundOrder) -> Generator[Ask, httpx.Response, PaymentFacts]:
         """Ask what was captured, and which payment an order has."""
 
-    def movements(self, order: RefundOrder) -> Generator[Ask, httpx.Response, Movements]:
-        """Ask which refunds and chargebacks there are, ours or not, of `payment_id` or under `provider_refund_id`.
+    def list_refunds(self, subject: Subject, cursor: str | None = None) -> Generator[Ask, httpx.Response, Page]:
+        """Ask which refunds and chargebacks there are, ours or not; only subjects that `capabilities.lists` names.
 
-        Nothing else of `order` may be relied on but `currency`, in which an amount without one counts.
+        What the provider does not know is an empty page.
         """
-
-    def list_refunds(self, payment_id: str | None, cursor: str | None) -> Generator[Ask, httpx.Response, Page]:
-        """One page of the refunds of a payment, or of the account, as `capabilities.lists` says."""
 
     def ping(self) -> Generator[Ask, httpx.Response, Health]:
         """Try the credentials with a harmless call."""

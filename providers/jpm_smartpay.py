@@ -38,8 +38,6 @@ from providers.base import (
     JobFault,
     Lists,
     Move,
-    Movement,
-    Movements,
     Notification,
     NotificationRefused,
     NotificationUnreadable,
@@ -47,8 +45,8 @@ from providers.base import (
     PaymentFacts,
     Question,
     RefundOrder,
-    Standing,
     Stores,
+    Subject,
     web_address,
 )
 
@@ -66,8 +64,7 @@ CAPABILITIES = Capabilities(
     exclusive=Exclusive.WHILE_UNKNOWN,
     omit_amount=True,
     payment_facts=True,
-    movements=True,
-    lists=Lists.PAYMENT,
+    lists=frozenset({Lists.PAYMENT}),
     connect_timeout=5.0,
     read_timeout=90.0,  # modification-apis: an answer may take up to 90 seconds
     poll_schedule=(5.0, 30.0, 120.0, 600.0, 3600.0),
@@ -94,6 +91,8 @@ DECIMALS = 2
 AMOUNT = re.compile(r"[0-9]{1,18}(\.[0-9]{1,9})?")
 HEADERS = {"Content-Type": "application/json", "Accept-Language": "en-US", "User-Agent": "refundry/0.1.0"}
 TOKEN_MARGIN = 60.0
+# Elsewhere nothing is read before it is proven. An event without a proof has a few hundred bytes.
+UNPROVEN_MAX = 16_384
 
 S = TypeVar("S", Ask, Move)
 
@@ -238,50 +237,18 @@ class JpmSmartPay:
 
         return PaymentFacts(problem=problem)
 
-    def movements(self, order: RefundOrder) -> Generator[Ask, httpx.Response, Movements]:
+    def list_refunds(self, subject: Subject, cursor: str | None = None) -> Generator[Ask, httpx.Response, Page]:  # noqa: ARG002
         """GET /payment/status/{transactionId}: the modifications that took money back, by whomever."""
-        answer = yield from self._call(self._transaction(order))
-        if isinstance(answer, NotSent):
-            return Movements(problem=answer.detail)
-        entries = _entries(wire.json_object(answer.content) or {})
-        if answer.status_code != HTTPStatus.OK or entries is None:
-            return Movements(problem=f"HTTP {answer.status_code} without the transaction's modifications")
-        found = (self._movement(entry, order) for entry in entries if _data(entry).get("type") in BACK)
-
-        return Movements(found=tuple(each for each in found if each is not None))
-
-    def _movement(self, entry: Mapping[str, Any], order: RefundOrder) -> Movement | None:
-        data, facts = _data(entry), _facts(entry, order)
-        handle = wire.text(data.get("modificationId"), 64)
-        chargeback = data.get("type") == "CHARGEBACK"
-        number = facts.provider_refund_id or handle
-        if number is None:
-            return None
-
-        return Movement(
-            provider_refund_id=number,
-            # That it was charged back is all that the entry says; its status words are not documented.
-            standing=Standing.SUCCEEDED if chargeback else wire.standing(self._verdict(facts.status or "")),
-            amount=facts.amount,
-            currency=facts.currency,
-            chargeback=chargeback,
-            payment_id=order.payment_id,
-            handle=handle,
-        )
-
-    def list_refunds(self, payment_id: str | None, cursor: str | None) -> Generator[Ask, httpx.Response, Page]:  # noqa: ARG002
-        """GET /payment/status/{transactionId}: the refunds and chargebacks among its modifications."""
-        order = RefundOrder(refund_id="", reference="", handle="", payment_id=payment_id)
-        answer = yield from self._call(self._transaction(order))
+        answer = yield from self._call(self._transaction(subject))
         if isinstance(answer, NotSent):
             return Page(problem=answer.detail)
         body = wire.json_object(answer.content)
         entries = _entries(body) if body is not None and answer.status_code == HTTPStatus.OK else None
         if body is None or entries is None:
-            return Page(problem=f"HTTP {answer.status_code} without modifications")
-        listed = [entry for entry in entries if _data(entry).get("type") in ("REFUND", "CHARGEBACK")]
+            return Page(problem=f"HTTP {answer.status_code} without the transaction's modifications")
+        back = [entry for entry in entries if _data(entry).get("type") in BACK]
 
-        return Page(refunds=tuple(self._shown(entry, body, order) for entry in listed))
+        return Page(refunds=tuple(self._shown(entry, body, subject) for entry in back))
 
     def ping(self) -> Generator[Ask, httpx.Response, Health]:
         """Fetching a token tries the client; no harmless call tries an authentication key."""
@@ -298,8 +265,11 @@ class JpmSmartPay:
         """Basic where it was agreed, else nothing proves the sender (notifications): a hint either way."""
         expected = _basic(self._settings.webhook_user, self._settings.webhook_password).encode()
         given = wire.octets(headers.get("authorization", ""))
-        if self._settings.webhook_user and not hmac.compare_digest(given, expected):
+        proven = bool(self._settings.webhook_user)
+        if proven and not hmac.compare_digest(given, expected):
             raise NotificationRefused("the user or the password does not match")
+        if not proven and len(body) > UNPROVEN_MAX:
+            raise NotificationUnreadable(f"without a user to prove it, an event has at most {UNPROVEN_MAX} bytes")
         event = wire.json_object(body) or {}
         kind = wire.text(event.get("objectType"))
         if kind is None:
@@ -310,7 +280,7 @@ class JpmSmartPay:
             kind=kind,
             provider_refund_ids=(subject,) if subject and kind == "refund" else (),
             payment_id=wire.text(event.get("id"), 64) or subject,
-            proven=bool(self._settings.webhook_user),
+            proven=proven,
         )
 
     def _modified_amount(self, order: RefundOrder) -> dict[str, Any] | None:
@@ -329,7 +299,7 @@ class JpmSmartPay:
 
         return to_major(units, currency, decimals=decimals)
 
-    def _transaction(self, order: RefundOrder) -> Ask:
+    def _transaction(self, order: RefundOrder | Subject) -> Ask:
         transaction = quote(order.payment_id or "", safe="")
 
         return Ask(wire.get(f"{self._base}/payment/status/{transaction}", self._headers))
@@ -386,7 +356,7 @@ class JpmSmartPay:
     def _judge_entry(self, entry: Mapping[str, Any], body: Mapping[str, Any], order: RefundOrder) -> Outcome:
         """A 200 alone is no success: the entry may carry an error, or a booking that failed."""
         word = wire.text(entry.get("status")) or ""
-        facts = _facts(entry, order)
+        facts = _facts(entry, order.currency)
         level, message = _error(entry)
         match self._verdict(word), level:
             case "failed", "" | "payment_provider_processing":
@@ -401,22 +371,25 @@ class JpmSmartPay:
                 alert = f"SmartPay answered a status we do not know: {word or 'none'}"
                 return Pending(facts=replace(facts, alert=alert))
 
-    def _shown(self, entry: Mapping[str, Any], body: Mapping[str, Any], order: RefundOrder) -> Listed:
+    def _shown(self, entry: Mapping[str, Any], body: Mapping[str, Any], subject: Subject) -> Listed:
         """One modification; an entry with an error and no refusal says nothing of its outcome."""
-        facts, data = _facts(entry, order), _data(entry)
+        facts, data = _facts(entry, subject.currency), _data(entry)
         known = self._verdict(facts.status or "")
         level, _ = _error(entry)
+        chargeback = data.get("type") == "CHARGEBACK"
+        # That it was charged back is all that such an entry says; its status words are not documented.
+        verdict = Verdict.SUCCEEDED if chargeback else wire.verdict(known)
 
         return Listed(
             provider_refund_id=facts.provider_refund_id,
             reconciliation_id=facts.reconciliation_id,
             handle=wire.text(data.get("modificationId"), 64),
-            payment_id=order.payment_id,
+            payment_id=subject.payment_id,
             amount=facts.amount,
             currency=facts.currency,
-            verdict=None if known is None or (level and known != "failed") else Verdict(known),
+            verdict=None if level and verdict is not Verdict.FAILED else verdict,
             status=facts.status,
-            chargeback=data.get("type") == "CHARGEBACK",
+            chargeback=chargeback,
             alert=_booking_alert(entry, body),
         )
 
@@ -484,15 +457,15 @@ def _error(entry: Mapping[str, Any]) -> tuple[str, str]:
     return wire.text(_object(entry, "error").get("error")) or "an odd error", wire.text(message, 400) or ""
 
 
-def _facts(entry: Mapping[str, Any], order: RefundOrder) -> Facts:
-    """An amount without its currency counts in the order's: it may still say that another refund is meant."""
+def _facts(entry: Mapping[str, Any], ours: str | None) -> Facts:
+    """An amount without its currency counts in ours: it may still say that another refund is meant."""
     data = _data(entry)
     amount, currency = _said(entry.get("modificationAmount"))
 
     return Facts(
         provider_refund_id=wire.text(data.get("refundId"), 64),
         status=wire.text(entry.get("status")),
-        amount=_minor(amount, currency or order.currency),
+        amount=_minor(amount, currency or ours),
         currency=currency,
         reconciliation_id=wire.text(data.get("reconciliationReferenceId")),
     )

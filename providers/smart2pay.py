@@ -34,7 +34,7 @@ from domain.outcome import (
     Unknown,
 )
 from domain.policy import Recovery
-from domain.reconcile import Listed, Verdict
+from domain.reconcile import Listed
 from providers import wire
 from providers.base import (
     AdapterSettings,
@@ -46,8 +46,6 @@ from providers.base import (
     JobFault,
     Lists,
     Move,
-    Movement,
-    Movements,
     Notification,
     NotificationRefused,
     NotificationUnreadable,
@@ -56,6 +54,7 @@ from providers.base import (
     Question,
     RefundOrder,
     Stores,
+    Subject,
 )
 
 HOSTS = {"apm": "https://globalpay.smart2pay.com", "card": "https://secure.smart2pay.com"}
@@ -71,9 +70,8 @@ CAPABILITIES = Capabilities(
     lookup_delay=5.0,
     exclusive=Exclusive.ALWAYS,
     payment_facts=True,
-    movements=True,
     acknowledges=204,  # payment-notification: with any other answer it comes again
-    lists=Lists.PAYMENT,
+    lists=frozenset({Lists.PAYMENT}),
     read_timeout=60.0,
     poll_schedule=(60.0, 300.0, 1800.0, 3600.0),
     poll_horizon=1_209_600.0,  # refunds API: the slowest methods take 10 business days
@@ -297,31 +295,17 @@ class Smart2Pay:
 
         return PaymentFacts(captured=captured if captured and captured > 0 else None, currency=currency)
 
-    def movements(self, order: RefundOrder) -> Generator[Ask, httpx.Response, Movements]:
+    def list_refunds(self, subject: Subject, cursor: str | None = None) -> Generator[Ask, httpx.Response, Page]:  # noqa: ARG002
         """GET /v1/payments/{id}/refunds, made by whomever. Chargebacks are no refunds there, and not in the list."""
-        response = yield Ask(wire.get(self._url(order)))
+        response = yield Ask(wire.get(self._url(subject)))
         body = wire.json_object(response.content)
         refunds = body.get("Refunds") if body is not None else None
         if response.status_code != HTTPStatus.OK or not isinstance(refunds, list):
-            return Movements(problem=f"HTTP {response.status_code} without the payment's refunds")
-        found = [self._movement(each, order.payment_id, order.currency) for each in refunds]
+            return Page(problem=f"HTTP {response.status_code} without the payment's refunds")
+        shown = [self._shown(each, subject.payment_id, subject.currency) for each in refunds]
+        readable = tuple(each for each in shown if each is not None)
 
-        return Movements(found=tuple(each for each in found if each is not None))
-
-    def list_refunds(self, payment_id: str | None, cursor: str | None) -> Generator[Ask, httpx.Response, Page]:  # noqa: ARG002
-        """GET /v1/payments/{id}/refunds: all of them in one answer."""
-        order = RefundOrder(refund_id="", reference="", handle="", payment_id=payment_id)
-        response = yield Ask(wire.get(self._url(order)))
-        body = wire.json_object(response.content)
-        refunds = body.get("Refunds") if body is not None else None
-        if response.status_code != HTTPStatus.OK or not isinstance(refunds, list):
-            return Page(problem=f"HTTP {response.status_code} without a list")
-        records = [self._read(refund, payment_id) for refund in refunds]
-        shown = [_shown(record, payment_id) for record in records if record is not None and record.number > 0]
-        if len(shown) != len(records):
-            return Page(problem="a refund in the list cannot be read")
-
-        return Page(refunds=tuple(shown))
+        return Page(refunds=readable, problem=None if len(readable) == len(shown) else "a refund cannot be read")
 
     def ping(self) -> Generator[Ask, httpx.Response, Health]:
         """A payment that cannot be: wrong credentials get a 401 before it is looked for (status codes)."""
@@ -346,7 +330,7 @@ class Smart2Pay:
             payment = _id(subject.get("ID")) if kind == "Payment" else None
             return Notification(kind=kind.lower(), payment_id=payment)
         refund = _id(subject.get("ID"))
-        claim = self._movement(subject, _id(subject.get("InitialPaymentID")), None)
+        claim = self._shown(subject, _id(subject.get("InitialPaymentID")), None)
 
         return Notification(
             kind="refund",
@@ -356,22 +340,24 @@ class Smart2Pay:
             claims=(claim,) if claim is not None else (),
         )
 
-    def _movement(self, refund: object, payment_id: str | None, currency: str | None) -> Movement | None:
+    def _shown(self, refund: object, payment_id: str | None, currency: str | None) -> Listed | None:
         """One refund of an answer or a notification; None where it has no number yet."""
         record = self._read(refund, currency)
         if record is None or record.facts.provider_refund_id is None:
             return None
 
-        return Movement(
+        return Listed(
             provider_refund_id=record.facts.provider_refund_id,
-            standing=wire.standing(record.verdict),
+            reconciliation_id=record.facts.reconciliation_id,
+            handle=record.handle,
+            payment_id=payment_id,
             amount=record.facts.amount,
             currency=record.facts.currency,
-            payment_id=payment_id,
-            handle=record.handle,
+            verdict=wire.verdict(record.verdict),
+            status=record.facts.status,
         )
 
-    def _url(self, order: RefundOrder) -> str:
+    def _url(self, order: RefundOrder | Subject) -> str:
         return f"{self._base}/v1/payments/{order.payment_id}/refunds"
 
     def _warnings(self, order: RefundOrder) -> tuple[str, ...]:
@@ -549,21 +535,6 @@ class Smart2Pay:
             return Unknown(reason="the list has our refund more than once", contradiction=True)
 
         return alive[0] if alive else Absent()
-
-
-def _shown(record: Record, payment_id: str | None) -> Listed:
-    facts = record.facts
-
-    return Listed(
-        provider_refund_id=facts.provider_refund_id,
-        reconciliation_id=facts.reconciliation_id,
-        handle=record.handle,
-        payment_id=payment_id,
-        amount=facts.amount,
-        currency=facts.currency,
-        verdict=None if record.verdict is None else Verdict(record.verdict),
-        status=facts.status,
-    )
 
 
 def _basic(user: str, password: SecretStr) -> str:

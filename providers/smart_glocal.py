@@ -35,7 +35,7 @@ from domain.outcome import (
     Unknown,
 )
 from domain.policy import Recovery
-from domain.reconcile import Listed, Verdict
+from domain.reconcile import Listed
 from providers import wire
 from providers.base import (
     AdapterSettings,
@@ -47,8 +47,6 @@ from providers.base import (
     JobFault,
     Lists,
     Move,
-    Movement,
-    Movements,
     Notification,
     NotificationRefused,
     NotificationUnreadable,
@@ -57,6 +55,7 @@ from providers.base import (
     Question,
     RefundOrder,
     Stores,
+    Subject,
 )
 
 # No page names how long a key lives, how soon a session shows its refund, or a rate limit.
@@ -72,8 +71,7 @@ CAPABILITIES = Capabilities(
     exclusive=Exclusive.ALWAYS,
     omit_amount=True,
     payment_facts=True,
-    movements=True,
-    lists=Lists.PAYMENT,
+    lists=frozenset({Lists.PAYMENT}),
     poll_schedule=(5.0, 15.0, 60.0, 300.0),
     poll_horizon=259_200.0,
 )
@@ -241,24 +239,14 @@ class SmartGlocal:
 
         return self._payment_facts(session)
 
-    def movements(self, order: RefundOrder) -> Generator[Ask, httpx.Response, Movements]:
-        """POST session/status: all refunds and chargebacks of the session."""
-        response = yield Ask(self._ask(order.payment_id))
-        refunds = self._refunds(response, order)
-        if not isinstance(refunds, tuple):
-            return Movements(problem=_not_begun(refunds, response).detail)
-
-        return Movements(found=tuple(self._movement(each, order.payment_id) for each in refunds))
-
-    def list_refunds(self, payment_id: str | None, cursor: str | None) -> Generator[Ask, httpx.Response, Page]:  # noqa: ARG002
+    def list_refunds(self, subject: Subject, cursor: str | None = None) -> Generator[Ask, httpx.Response, Page]:  # noqa: ARG002
         """POST session/status: the refunds and chargebacks of every payment of the session."""
-        order = RefundOrder(refund_id="", reference="", handle="", payment_id=payment_id)
-        response = yield Ask(self._ask(payment_id))
-        refunds = self._refunds(response, order)
+        response = yield Ask(self._ask(subject.payment_id))
+        refunds = self._refunds(response, subject)
         if not isinstance(refunds, tuple):
-            return Page(problem=f"HTTP {response.status_code}, and the session's refunds cannot be read")
+            return Page(problem=_not_begun(refunds, response).detail)
 
-        return Page(refunds=tuple(self._shown(each, payment_id) for each in refunds))
+        return Page(refunds=tuple(self._shown(each, subject.payment_id) for each in refunds))
 
     def ping(self) -> Generator[Ask, httpx.Response, Health]:
         """The status of a session that does not exist: the signature is checked before it is looked for."""
@@ -289,18 +277,7 @@ class SmartGlocal:
             handle=wire.text(own[0].metadata) if len(own) == 1 else None,
             payment_id=wire.text(session.get("id")),
             chargebacks=tuple(each.id for each in refunds if each.chargeback),
-            claims=tuple(self._movement(each, wire.text(session.get("id"))) for each in refunds),
-        )
-
-    def _movement(self, refund: _Refund, session_id: str | None) -> Movement:
-        return Movement(
-            provider_refund_id=refund.id,
-            standing=wire.standing(self._statuses.get(refund.status) if isinstance(refund.status, str) else None),
-            amount=refund.amount,
-            currency=refund.currency,
-            chargeback=refund.chargeback,
-            payment_id=session_id,
-            handle=wire.text(refund.metadata) or None,
+            claims=tuple(self._shown(each, wire.text(session.get("id"))) for each in refunds),
         )
 
     def _ask(self, session_id: str | None) -> httpx.Request:
@@ -336,7 +313,7 @@ class SmartGlocal:
             "currency": order.currency.lower(),
         }
 
-    def _refunds(self, response: httpx.Response, order: RefundOrder) -> tuple[_Refund, ...] | Outcome:
+    def _refunds(self, response: httpx.Response, order: RefundOrder | Subject) -> tuple[_Refund, ...] | Outcome:
         """All refunds of the session, or what the answer proves instead."""
         session = _session(response, order)
         if isinstance(session, Outcome):
@@ -401,11 +378,11 @@ class SmartGlocal:
 
         return Listed(
             provider_refund_id=refund.id,
-            handle=wire.text(refund.metadata),
+            handle=wire.text(refund.metadata) or None,
             payment_id=payment_id,
             amount=refund.amount,
             currency=refund.currency,
-            verdict=None if known in (None, "unfinished") else Verdict(known),
+            verdict=wire.verdict(known),
             status=wire.text(refund.status),
             chargeback=refund.chargeback,
             alert=alert,
@@ -469,7 +446,7 @@ class SmartGlocal:
         return PaymentFacts(captured=captured, refunded=refunded, currency=paid[0][1])
 
 
-def _session(response: httpx.Response, order: RefundOrder) -> dict[str, Any] | Outcome:
+def _session(response: httpx.Response, order: RefundOrder | Subject) -> dict[str, Any] | Outcome:
     """The session of an `ok` answer; else what the answer proves, which is never a refusal of the refund."""
     body = wire.json_object(response.content)
     code, _ = _error(body)

@@ -34,7 +34,7 @@ from domain.outcome import (
     Unknown,
 )
 from domain.policy import Recovery
-from domain.reconcile import Listed, Verdict
+from domain.reconcile import Listed
 from providers import wire
 from providers.base import (
     AdapterSettings,
@@ -46,8 +46,6 @@ from providers.base import (
     JobFault,
     Lists,
     Move,
-    Movement,
-    Movements,
     Notification,
     NotificationRefused,
     NotificationUnreadable,
@@ -57,6 +55,7 @@ from providers.base import (
     RefundOrder,
     Secrets,
     Stores,
+    Subject,
 )
 
 # Page idempotency: the stored answer is replayed for 6 hours. Whether refusals are stored is not said; they
@@ -74,8 +73,7 @@ CAPABILITIES = Capabilities(
     polled=False,
     payment_facts=True,
     order_lookup=True,
-    movements=True,
-    lists=Lists.ACCOUNT,
+    lists=frozenset({Lists.REFUND, Lists.ACCOUNT}),
     currencies=frozenset({"JPY"}),
 )
 
@@ -250,19 +248,10 @@ class Smartpay:
 
         return replace((yield from self._ask_payment(ids[0])), payment_ids=ids)
 
-    def movements(self, order: RefundOrder) -> Generator[Ask, httpx.Response, Movements]:
-        """GET /refunds/{id}: a notification is about one refund, and names it."""
-        response = yield Ask(self._get(f"/refunds/{_segment(order.provider_refund_id)}"))
-        body = wire.json_object(response.content)
-        if response.status_code == httpx.codes.NOT_FOUND and _code(body) == "refund.not-found":
-            return Movements()
-        if response.status_code != httpx.codes.OK or body is None or _id(body) != order.provider_refund_id:
-            return Movements(problem=f"HTTP {response.status_code} without the refund")
-
-        return Movements(found=(self._movement(body),))
-
-    def list_refunds(self, payment_id: str | None, cursor: str | None) -> Generator[Ask, httpx.Response, Page]:  # noqa: ARG002
-        """GET /refunds: all of the account, page by page (SDKs: no filter is known)."""
+    def list_refunds(self, subject: Subject, cursor: str | None = None) -> Generator[Ask, httpx.Response, Page]:
+        """GET /refunds/{id}, else GET /refunds: all of the account, page by page (SDKs: no filter is known)."""
+        if subject.provider_refund_id is not None:
+            return (yield from self._list_one(subject.provider_refund_id))
         params = {"maxResults": str(PAGE_SIZE)} | ({"pageToken": cursor} if cursor else {})
         response = yield Ask(self._get("/refunds", **params))
         body = wire.json_object(response.content)
@@ -274,6 +263,16 @@ class Smartpay:
             return Page(problem="the list holds something that is no refund")
 
         return Page(refunds=tuple(map(self._shown, readable)), following=wire.text(body.get("nextPageToken")))
+
+    def _list_one(self, refund_id: str) -> Generator[Ask, httpx.Response, Page]:
+        response = yield Ask(self._get(f"/refunds/{_segment(refund_id)}"))
+        body = wire.json_object(response.content)
+        if response.status_code == httpx.codes.NOT_FOUND and _code(body) == "refund.not-found":
+            return Page()
+        if response.status_code != httpx.codes.OK or body is None or _id(body) != refund_id:
+            return Page(problem=f"HTTP {response.status_code} without the refund")
+
+        return Page(refunds=(self._shown(body),))
 
     def ping(self) -> Generator[Ask, httpx.Response, Health]:
         """A page of one refund needs the secret key and changes nothing."""
@@ -315,20 +314,7 @@ class Smartpay:
             provider_refund_ids=(refund_id,) if refund_id else (),
             handle=_handle_of(refund),
             payment_id=_payment_of(refund),
-            claims=(self._movement(refund),) if refund_id else (),
-        )
-
-    def _movement(self, refund: Record) -> Movement:
-        currency = wire.currency(refund.get("currency"))
-        word = refund.get("status")
-
-        return Movement(
-            provider_refund_id=_id(refund) or "",
-            standing=wire.standing(self._statuses.get(word) if isinstance(word, str) else None),
-            amount=self._minor(refund.get("amount"), currency),
-            currency=currency,
-            payment_id=_payment_of(refund),
-            handle=_handle_of(refund),
+            claims=(self._shown(refund),) if refund_id else (),
         )
 
     def _create(self, order: RefundOrder, amount: int, currency: str) -> httpx.Request:
@@ -405,14 +391,15 @@ class Smartpay:
     def _shown(self, refund: Record) -> Listed:
         word, created = refund.get("status"), wire.integer(refund.get("createdAt"))
         known = self._statuses.get(word) if isinstance(word, str) else None
+        currency = wire.currency(refund.get("currency"))
 
         return Listed(
             provider_refund_id=_id(refund),
             handle=_handle_of(refund),
             payment_id=_payment_of(refund),
-            amount=self._minor(refund.get("amount"), wire.text(refund.get("currency"), 8)),
-            currency=wire.currency(refund.get("currency")),
-            verdict=None if known is None else Verdict(known),
+            amount=self._minor(refund.get("amount"), currency),
+            currency=currency,
+            verdict=wire.verdict(known),
             status=wire.text(word),
             at=None if created is None else created / 1000,
         )

@@ -32,6 +32,7 @@ from domain.outcome import (
     Unknown,
 )
 from domain.policy import Recovery
+from domain.reconcile import Listed, Verdict
 from providers import wire
 from providers.base import (
     AdapterSettings,
@@ -41,9 +42,8 @@ from providers.base import (
     Exclusive,
     Health,
     JobFault,
+    Lists,
     Move,
-    Movement,
-    Movements,
     Notification,
     NotificationRefused,
     NotificationUnreadable,
@@ -53,6 +53,7 @@ from providers.base import (
     RefundOrder,
     Secrets,
     Stores,
+    Subject,
 )
 
 CAPABILITIES = Capabilities(
@@ -67,7 +68,7 @@ CAPABILITIES = Capabilities(
     exclusive=Exclusive.WHILE_UNKNOWN,
     omit_amount=True,
     payment_facts=True,
-    movements=True,
+    lists=frozenset({Lists.REFUND}),
     rate_limit=100.0,
     poll_schedule=(2.0, 5.0, 15.0, 60.0),
     poll_horizon=86_400.0,
@@ -222,25 +223,19 @@ class SmartRetry:
 
         return PaymentFacts(captured=captured if captured and captured > 0 else None, currency=currency)
 
-    def movements(self, order: RefundOrder) -> Generator[Ask, httpx.Response, Movements]:
-        """GET status of the transaction: most that are notified are sales, and no list is documented."""
-        response = yield Ask(self._ask(order.provider_refund_id))
+    def list_refunds(self, subject: Subject, cursor: str | None = None) -> Generator[Ask, httpx.Response, Page]:  # noqa: ARG002
+        """GET status of the transaction: most that are notified are sales, and the API's path list has no list."""
+        response = yield Ask(self._ask(subject.provider_refund_id))
         body = wire.json_object(response.content)
         if response.status_code in NOT_FOUND and _reason(body) == "TRANSACTION_NOT_FOUND":
-            return Movements()
+            return Page()
         transaction = wire.text((body or {}).get("transaction_id"), 64)
         if response.status_code != httpx.codes.OK or body is None or transaction is None:
-            return Movements(problem=f"HTTP {response.status_code} without the transaction")
-        if body.get("type") != "refund" or transaction != order.provider_refund_id:
-            return Movements()
+            return Page(problem=f"HTTP {response.status_code} without the transaction")
+        if body.get("type") != "refund" or transaction != subject.provider_refund_id:
+            return Page()
 
-        return Movements(found=(self._movement(body, transaction),))
-
-    def list_refunds(self, payment_id: str | None, cursor: str | None) -> Generator[Ask, httpx.Response, Page]:  # noqa: ARG002
-        """The API's path list has no list of refunds."""
-        yield from ()
-
-        return Page(problem="SmartRetry lists no refunds")
+        return Page(refunds=(self._shown(body, transaction),))
 
     def ping(self) -> Generator[Ask, httpx.Response, Health]:
         """`/health/` needs no key, so it tells reachability only."""
@@ -270,23 +265,25 @@ class SmartRetry:
             kind=wire.text(event.get("type")) or "",
             provider_refund_ids=(transaction,) if transaction else (),
             refund_id=wire.text(event["data"].get("merchant_transaction_id"), 64),
-            claims=(self._movement(event["data"], transaction),) if transaction else (),
+            claims=(self._shown(event["data"], transaction),) if transaction else (),
         )
 
-    def _movement(self, data: Mapping[str, Any], transaction: str) -> Movement:
+    def _shown(self, data: Mapping[str, Any], transaction: str) -> Listed:
         """A transaction of a notification or of the status page, which put the order id at different places."""
         word, reason = _state(data)
-        verdict = self._statuses.get(word) if isinstance(word, str) else None
+        known = self._statuses.get(word) if isinstance(word, str) else None
         currency = wire.currency(data.get("currency"))
         order = data.get("order")
 
-        return Movement(
+        return Listed(
             provider_refund_id=transaction,
-            standing=wire.standing("pending" if reason in WAITING else verdict),
             amount=wire.major_amount(data.get("amount"), currency),
             currency=currency,
             order_id=wire.text(order.get("order_id") if isinstance(order, dict) else data.get("order_id"), 64),
             refund_id=wire.text(data.get("merchant_transaction_id"), 64),
+            verdict=Verdict.PENDING if reason in WAITING else wire.verdict(known),
+            status=wire.text(word),
+            reconciliation_id=wire.text(data.get("arn")),
         )
 
     def _ask(self, transaction_id: str | None) -> httpx.Request:

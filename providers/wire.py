@@ -12,7 +12,8 @@ import msgspec
 
 from domain.money import EXPONENTS, MAX_MINOR, exponent, to_major
 from domain.outcome import Outcome, Unknown
-from providers.base import Ask, Conversation, Move, Question, Standing
+from domain.reconcile import Verdict
+from providers.base import Ask, Conversation, Move, Question
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
@@ -172,15 +173,9 @@ def matches(given: bytes, expected: Iterable[str]) -> bool:
     return any(hmac.compare_digest(given, each.encode()) for each in expected)
 
 
-def standing(verdict: str | None) -> Standing | None:
-    """What an adapter's word for a status says of a movement: what is neither yes nor no is under way."""
-    match verdict:
-        case None:
-            return None
-        case "succeeded" | "failed":
-            return Standing(verdict)
-        case _:
-            return Standing.PENDING
+def verdict(word: str | None) -> Verdict | None:
+    """What an adapter's word for a status says of a refund; one that is neither yes, no nor under way says nothing."""
+    return Verdict(word) if word in tuple(Verdict) else None
 
 
 def unreadable(response: httpx.Response) -> Unknown:

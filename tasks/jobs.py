@@ -6,8 +6,7 @@ from typing import Any
 from celery.exceptions import Reject
 from sqlalchemy.exc import OperationalError
 
-from engine import door
-from engine import reconcile as comparing
+from engine import door, schedule
 from engine import tick as rounds
 from engine.inbox import take_one
 from tasks.app import app
@@ -73,7 +72,7 @@ def reconcile(account: str) -> None:
 @app.task(name="refunds.compare", max_retries=0)
 def compare() -> None:
     """Start the reconciliations that are due, and go on with those that were left; each minute."""
-    comparing.start_due(runtime().engine)
+    schedule.start_due(runtime().engine)
 
 
 @app.task(name="refunds.tick", max_retries=0)

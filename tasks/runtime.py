@@ -14,7 +14,7 @@ import structlog
 import uvloop
 
 from config.settings import Settings
-from engine import notifications
+from engine import look, notifications
 from engine.account import Account
 from engine.bootstrap import Engine, bootstrap
 from engine.deliver import Deliveries
@@ -114,7 +114,7 @@ class Runtime:
     async def _work(self, lane: str, account: Account) -> bool:
         network = self._transport(account.name)
         if lane == notifications.LANE:
-            return await notifications.process(self.engine, account, network, asyncio.to_thread)
+            return await look.process(self.engine, account, network, asyncio.to_thread)
 
         return await Reconciler(account, self.engine, network=network).turn()
 

@@ -46,7 +46,7 @@ BEGIN
         END IF;
     END LOOP;
     FOREACH name IN ARRAY ARRAY[
-        'payment', 'refund', 'attempt', 'approval', 'person', 'rejected', 'external', 'account', 'note', 'bookmark',
+        'payment', 'refund', 'attempt', 'approval', 'person', 'rejected', 'external', 'account', 'bookmark',
         'api_key', 'webhook_endpoint', 'recon_run', 'recon_file', 'recon_line', 'recon_difference'
     ] LOOP
         IF to_regclass(name) IS NOT NULL THEN

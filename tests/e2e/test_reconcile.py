@@ -1,7 +1,7 @@
 """Reconciliation by real processes: a worker finds what the provider took back; one that is killed is followed."""
 
 from domain.reconcile import Source
-from engine import books, reconcile
+from engine import books, schedule
 from ledger import reconcile as runs
 from tests.support.processes import wait_until
 
@@ -13,7 +13,7 @@ def test_a_worker_goes_on_with_the_run_of_one_that_was_killed(stack):
     wait_until(lambda: stack.states().get("succeeded") == 60, timeout=60, what="60 refunds paid")
     wait_until(lambda: any(entry["reversed_at"] for entry in stack.moved()), what="one of them taken back")
     stack.faults({"provider": "smartpay", "call": "status", "fault": "slow", "seconds": 0.3})
-    run = reconcile.begin(stack.engine, "smartpay", Source.STATUS, started_by="test")
+    run = schedule.begin(stack.engine, "smartpay", Source.STATUS, started_by="test")
     stack.engine.ring("reconcile", "smartpay")
     wait_until(lambda: _run(stack, run.id).compared > 0, timeout=60, what="the first questions")
     stack.workers[0].kill()

@@ -1,5 +1,8 @@
 """The transport under Celery's consumer, on a real Redis that dies or is full."""
 
+import socket
+import time
+
 import pytest
 import redis
 from kombu import Connection
@@ -10,6 +13,7 @@ from engine.bootstrap import bootstrap
 from tasks.app import app
 from tasks.bells import ring
 from tasks.broker import Transport
+from tests.support.processes import free_port
 from tests.support.servers import RedisServer
 from tests.support.settings import make_settings
 
@@ -85,6 +89,42 @@ def test_a_bell_whose_message_was_refused_can_be_rung_again(server, tmp_path, mo
 
     ring(engine, "send", "shop")
 
+    assert engine.bell.taken("send", "shop")
+    engine.close()
+
+
+@pytest.fixture
+def silent():
+    """The URL of a server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"redis://127.0.0.1:{listening.getsockname()[1]}/0"
+
+
+def seconds(engine, *accounts):
+    """How long it takes to ring for these."""
+    begun = time.monotonic()
+    for account in accounts:
+        ring(engine, "send", account)
+
+    return time.monotonic() - begun
+
+
+def test_a_redis_that_says_nothing_holds_up_nobody(silent, tmp_path):
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    engine = bootstrap(make_settings(database={"url": url}, redis={"url": silent}))
+
+    assert seconds(engine, *(f"shop-{number}" for number in range(10))) < 1
+    engine.close()
+
+
+@pytest.mark.parametrize("trouble", ["silent", "refused"])
+def test_a_broker_that_is_lost_after_the_bell_was_taken_holds_up_nobody(server, silent, tmp_path, monkeypatch, trouble):
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    engine = bootstrap(make_settings(database={"url": url}, redis={"url": server.url}))
+    broker = silent if trouble == "silent" else f"redis://127.0.0.1:{free_port()}/0"
+    monkeypatch.setenv("CELERY_BROKER_WRITE_URL", broker)
+
+    assert seconds(engine, "shop") < 1
     assert engine.bell.taken("send", "shop")
     engine.close()
 

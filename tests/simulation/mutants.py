@@ -20,13 +20,15 @@ from unittest.mock import patch
 from msgspec.structs import force_setattr, replace
 from sqlalchemy import FromClause, Update, text, update
 
-import engine.notifications
+import engine.about
+import engine.look
 import engine.steps
 import engine.submit
 import engine.writer
 from domain import money, state
 from domain.decision import Decision
 from domain.outcome import Absent, Declined, NotSent, NotSentReason, Outcome, Pending, Succeeded, Unknown
+from domain.reconcile import Verdict, evidence
 from domain.refund import MUTABLE, Refund
 from domain.state import Hold, State
 from engine.steps import Steps
@@ -34,7 +36,6 @@ from ledger import external, intake, refunds
 from ledger.models import refund
 from ledger.refunds import _TYPES
 from ledger.session import OverRows
-from providers.base import Standing
 from tests.simulation.command import say
 from tests.simulation.run import simulate
 
@@ -253,18 +254,18 @@ def holder_waits() -> AbstractContextManager[Any]:
 
 def webhook_books_a_second_refund() -> AbstractContextManager[Any]:
     """A notification is matched by the provider's id alone: before our own answer it is somebody else's refund."""
-    return patch.object(engine.notifications, "_by_own_names", lambda *_: [])
+    return patch.object(engine.about, "_by_own_names", lambda *_: [])
 
 
 def webhook_is_a_verdict() -> AbstractContextManager[Any]:
     """What a signed notification claims is written down, and nobody is asked."""
 
     async def believed(self: Any, refund: Any, _handle: str, hint: Any) -> None:
-        claims = [each for each in hint.claims if each.standing in (Standing.SUCCEEDED, Standing.FAILED)]
+        claims = [each for each in hint.claims if each.verdict in (Verdict.SUCCEEDED, Verdict.FAILED)]
         if len(claims) == 1 and refund.leased_by is None:
-            await self._evidence(refund, engine.notifications._outcome(claims[0]))
+            await self._evidence(refund, evidence(claims[0]))
 
-    return patch.object(engine.notifications._Look, "_about", believed)
+    return patch.object(engine.look.Look, "_about", believed)
 
 
 def external_twice() -> AbstractContextManager[Any]:

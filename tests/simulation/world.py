@@ -15,7 +15,7 @@ import redis
 
 from domain.errors import RefundError
 from domain.refund import Refund
-from engine import notifications
+from engine import look, notifications
 from engine.account import Account
 from engine.bootstrap import Engine, bootstrap
 from engine.pump import Pump
@@ -230,7 +230,7 @@ class Process:
             worker=name,
         )
         self.engine.__dict__["limits"] = SimLimits(world, name, world.shared_limits)
-        self.engine.__dict__["bell"] = Bell(world.redis)  # type: ignore[arg-type]
+        self.engine.__dict__["bell"] = Bell(world.redis, monotonic=world.loop.time)  # type: ignore[arg-type]
         self._context = contextvars.copy_context()
         self._context.run(OWNER.set, self)
 
@@ -347,9 +347,7 @@ class Process:
             self.ring(lane, account)
 
     async def _hear(self, account: str) -> bool:
-        return await notifications.process(
-            self.engine, self.engine.accounts[account], self._network(account), self.blocking
-        )
+        return await look.process(self.engine, self.engine.accounts[account], self._network(account), self.blocking)
 
     async def _work(self, lane: str, account: str) -> bool:
         pump = self.pumps.get((lane, account))

@@ -5,17 +5,18 @@ import hashlib
 
 import pytest
 from msgspec.structs import replace
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from domain.decision import Cause
 from domain.errors import Conflict
 from domain.outcome import Declined, Facts, NotSent, NotSentReason, Pending, Succeeded
 from domain.state import State
 from engine import operate, review
-from engine.evidence import bring_evidence
+from engine.evidence import Brought, bring_evidence
 from engine.people import recognise
 from ledger import journal, queries
 from ledger.accounts import switch
+from ledger.models import attempt
 from tests.support.one_process import Bench, accepted, lost, one_after_another, response
 
 REFUSED = NotSent(reason=NotSentReason.CONNECTION, detail="refused")
@@ -31,6 +32,11 @@ def bench(database_url):
 @pytest.fixture
 def system(bench):
     return recognise(bench.engine, None)
+
+
+def story(bench, refund):
+    with bench.engine.ledger.read() as connection:
+        return journal.story(connection, refund.id)
 
 
 def to_review(bench, cause_answers=None):
@@ -350,7 +356,7 @@ def test_late_evidence_about_a_given_up_handle_brings_a_person_and_stops_the_new
     account = bench.engine.accounts["shop"]
     told = bring_evidence(bench.engine, account, asked, Succeeded(facts=Facts(provider_refund_id="TXLATE01")))
 
-    assert told
+    assert told is Brought.MOVED
     held = bench.read(stuck.id)
     assert (held.state, held.cause, held.ambiguous) == (State.REVIEW, Cause.TWO_HANDLES, True)
     bench.answering(accepted)
@@ -366,8 +372,11 @@ def test_an_old_handles_refusal_says_nothing_about_the_new_one(bench):
     asked = replace(bench.read(refund.id), handle="an-older-handle")
     account = bench.engine.accounts["shop"]
 
-    assert not bring_evidence(bench.engine, account, asked, Declined(code="NO", own_record=True))
+    said = [bring_evidence(bench.engine, account, asked, Declined(code="NO", own_record=True)) for _ in range(2)]
+
+    assert said == [Brought.KEPT] * 2
     assert bench.read(refund.id).state is State.UNKNOWN
+    assert [each["type"] for each in story(bench, refund)].count("refund.evidence") == 1
 
 
 @pytest.mark.parametrize(
@@ -388,6 +397,33 @@ def test_evidence_after_the_lease_was_lost_is_brought_to_the_refund_as_it_stands
     bring_evidence(bench.engine, bench.engine.accounts["shop"], asked, outcome)
 
     assert bench.read(refund.id).state is state
+
+
+def test_an_answer_that_names_anothers_refund_is_kept_though_the_lease_was_lost(bench):
+    first = bench.refund()
+    bench.turn("send")
+    taken = bench.read(first.id).provider_refund_id
+    second = bench.refund()
+
+    def taken_over(_request):
+        with bench.engine.ledger.write() as connection:
+            connection.execute(text("UPDATE refund SET fence = fence + 1 WHERE id = :id"), {"id": second.id})
+        return response(200, {"transaction_id": taken, "order_id": "OR7B9E1D", "accepted": True})
+
+    bench.answering(taken_over)
+    bench.turn("send")
+
+    with bench.engine.ledger.read() as connection:
+        query = select(attempt.c.outcome, attempt.c.http_status).where(attempt.c.refund_id == second.id)
+        assert connection.execute(query).one() == ("pending", 200)
+    told = story(bench, second)[-1]
+    assert (told["type"], told["data"]["provider_refund_id"]) == ("refund.evidence", taken)
+    assert "another refund" in told["data"]["why"]
+    stands = bench.read(second.id)
+    assert (stands.state, stands.provider_refund_id) == (State.SENDING, None)
+    assert bench.read(first.id).provider_refund_id == taken
+    with bench.engine.ledger.read() as connection:
+        assert journal.verify(connection)[1] == []
 
 
 def test_asking_in_vain_does_not_change_why_a_person_was_called(bench):

@@ -9,10 +9,11 @@ from tests.integration.ledger.support import NOW, accepted, every, renamed, sql
 
 def ask(ledger, refund, *, number=1, actor="anna", kind=SETTLE, now=NOW, **changes):
     values = {"rule": "rule", "params": {"outcome": "returned"}, "reason": "why", "expires": 100.0, **changes}
+    about = {"refund_id": refund.id, "snapshot": approvals.snapshot(refund)}
     approval_id = f"ap_{number}"
     ledger.run(
         lambda connection: approvals.ask(
-            connection, refund, approval_id=approval_id, kind=kind, actor=actor, now=now, **values
+            connection, **about, approval_id=approval_id, kind=kind, actor=actor, now=now, **values
         )
     )
     with ledger.read() as connection:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from domain.reconcile import Source
-from engine import differences, people, reconcile
+from engine import differences, people, schedule
 from engine.people import Role, recognise
 from engine.reconcile import Reconciler
 from ledger import reconcile as rows
@@ -23,7 +23,7 @@ class World(SandboxBench):
 
     def run(self, account, source=Source.STATUS, **window):
         """A run to its end."""
-        started = reconcile.begin(self.engine, account, source, started_by="test", **window)
+        started = schedule.begin(self.engine, account, source, started_by="test", **window)
 
         return self.go_on(account, started.id)
 

@@ -4,6 +4,7 @@ import itertools
 import tempfile
 import zipfile
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
 
 import openpyxl
@@ -264,21 +265,28 @@ def test_a_file_without_the_columns_that_are_needed_says_which(world, tmp_path):
         uploaded(world, written(tmp_path, "amount,currency\n1,EUR\n"))
 
 
+@contextmanager
+def killed_at(monkeypatch, step, number):
+    """The process ends in the so-manyth call of a step."""
+    done, calls = getattr(settle, step), itertools.count(1)
+
+    def killed(*arguments):
+        if next(calls) == number:
+            raise KeyboardInterrupt
+        done(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(settle, step, killed)
+        with pytest.raises(KeyboardInterrupt):
+            yield
+
+
 def test_a_file_whose_reading_was_killed_is_carried_on_with_by_the_same_command(world, tmp_path, monkeypatch):
     refunds = [world.paid("smartpay") for _ in range(5)]
     path = written(tmp_path, "\n".join([NAMES, *map(line, refunds)]) + "\n")
     monkeypatch.setattr(settle, "LOAD", 2)
-    keep, calls = settle._keep, itertools.count(1)
-
-    def killed(*arguments):
-        if next(calls) == 2:
-            raise KeyboardInterrupt
-        keep(*arguments)
-
-    monkeypatch.setattr(settle, "_keep", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with killed_at(monkeypatch, "_keep", 2):
         uploaded(world, path)
-    monkeypatch.setattr(settle, "_keep", keep)
     world.another_process()
     with pytest.raises(Conflict, match="just now"):
         uploaded(world, path)
@@ -293,17 +301,8 @@ def test_a_comparison_that_was_killed_is_carried_on_with_by_a_worker(world, tmp_
     told = [line(refunds[0], amount=999), *map(line, refunds[1:])]
     path = written(tmp_path, "\n".join([NAMES, *told]) + "\n")
     monkeypatch.setattr(settle, "STRETCH", 2)
-    compare, calls = settle._compare, itertools.count(1)
-
-    def killed(*arguments):
-        if next(calls) == 3:
-            raise KeyboardInterrupt
-        compare(*arguments)
-
-    monkeypatch.setattr(settle, "_compare", killed)
-    with pytest.raises(KeyboardInterrupt):
+    with killed_at(monkeypatch, "_compare", 3):
         uploaded(world, path)
-    monkeypatch.setattr(settle, "_compare", compare)
     world.another_process()
     world.wait(settle.LEASE)
     with world.engine.ledger.read() as connection:

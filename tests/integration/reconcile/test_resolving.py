@@ -1,15 +1,23 @@
 """How a difference may end: only in the ways of its kind, by those who may, and by two where it is accepted."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
+import msgspec
 import pytest
+from sqlalchemy import text
 
+from domain.decision import Cause
 from domain.errors import Conflict, Forbidden, Refused
 from domain.reconcile import WAYS, Kind, Source, Standing, Way
+from domain.refund import moved
 from domain.state import State
 from engine import books, differences, reconcile, review, settle
 from engine.people import Role, create, recognise
-from ledger import external
+from ledger import external, refunds
+from ledger import reconcile as rows
+from ledger.refunds import Change
 from sandbox.core import RefundState
 
 NAMES = "provider_refund_id,handle,payment_id,amount,currency,at"
@@ -179,6 +187,72 @@ def test_linking_ends_the_difference_and_takes_the_booking_out(world, tmp_path):
     done = differences.link(world.engine, world.somebody(), found.id, refund.id, reason="booked late")
 
     assert (done.state, done.refund_id, done.resolution) == (Standing.CLOSED, refund.id, "linked")
+
+
+@pytest.fixture
+def nameless(world):
+    """What a list shows that we do not know, and two refunds that it may be, given up without an id."""
+    paid = world.paid("smartpay", captured=5000)
+    made = {"provider": "smartpay", "payment": paid.payment_id, "amount": 700}
+    world.network.control("POST", "external", made)
+    world.run("smartpay", Source.LIST)
+    [found] = world.differences(kinds=(Kind.MISSING_HERE,))
+    payment = {"id": paid.payment_id, "order_id": paid.order_id, "amount": 5000, "currency": "JPY"}
+    waiting = [world.refund("smartpay", payment=payment, amount=700, currency="JPY") for _ in range(2)]
+
+    return found, [given_up(world, each) for each in waiting]
+
+
+def given_up(world, refund):
+    after = moved(refund, State.REVIEW, world.now, due_at=None, ambiguous=True, cause=Cause.HANDLE_EXPIRED)
+    step = Change(before=refund, after=after, type="refund.review", actor="w", fenced=False)
+    world.engine.ledger.run(lambda connection: refunds.apply(connection, [step]))
+
+    return world.read(refund.id)
+
+
+def test_of_two_who_link_at_once_one_is_told_so(world, nameless, monkeypatch):
+    found, waiting = nameless
+    both, alone = Barrier(2), differences._alone
+
+    def at_once(*arguments):
+        both.wait(10)
+        return alone(*arguments)
+
+    monkeypatch.setattr(differences, "_alone", at_once)
+
+    def link(refund):
+        try:
+            return differences.link(world.engine, world.somebody(), found.id, refund.id, reason="that one").state
+        except Conflict as error:
+            return error.code
+
+    with ThreadPoolExecutor(2) as people:
+        said = sorted(people.map(link, waiting))
+    theirs = found.listed.provider_refund_id
+    linked = [each for each in waiting if world.read(each.id).provider_refund_id == theirs]
+
+    assert said == [Standing.CLOSED, "state-conflict"]
+    assert [each.id for each in linked] == [world.difference(found.id).refund_id]
+    assert [world.read(each.id).state for each in linked] == [State.SUCCEEDED]
+    assert books.check(world.engine) == []
+
+
+@pytest.mark.parametrize("way", [Way.LINK, Way.ADOPT])
+def test_what_has_become_anothers_is_neither_linked_nor_adopted(world, nameless, way):
+    found, [ours, other] = nameless
+    kind = {Way.LINK: Kind.MISSING_HERE, Way.ADOPT: Kind.STATE_MISMATCH}[way]
+    theirs = {"id": other.id, "theirs": found.listed.provider_refund_id}
+    with world.engine.ledger.write() as connection:
+        connection.execute(text("UPDATE refund SET provider_refund_id = :theirs WHERE id = :id"), theirs)
+        values = {"kind": kind, "ours": msgspec.json.encode(differences.ours(ours)).decode(), "refund_id": ours.id}
+        rows.change(connection, found, **values)
+
+    chosen = {"refund_id": ours.id} if way is Way.LINK else {}
+    with pytest.raises(Conflict, match="another refund"):
+        getattr(differences, way)(world.engine, world.somebody(), found.id, **chosen, reason="it says so")
+    assert world.difference(found.id).state is Standing.OPEN
+    assert world.read(ours.id) == ours
 
 
 def test_a_duplicate_stays_in_somebodys_hands_and_on_the_refunds_record(world):

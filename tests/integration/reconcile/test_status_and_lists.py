@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from domain.outcome import Unknown
 from domain.reconcile import Kind, Source, Standing
 from domain.state import State
-from engine import books, reconcile
+from engine import books, schedule
 from ledger import external, journal, queries
 from sandbox.core import RefundState
 
@@ -48,7 +48,7 @@ def sound(world):
 def test_where_all_agrees_nothing_is_found(world, provider):
     refunds = [world.paid(provider) for _ in range(3)]
     world.wait(3600)
-    found = [world.run(provider, source) for source in reconcile.sources(world.engine.accounts[provider])]
+    found = [world.run(provider, source) for source in schedule.sources(world.engine.accounts[provider])]
 
     assert [(run.state, run.differing, run.unanswered) for run in found] == [("complete", 0, 0)] * len(found)
     assert all(run.compared == run.matched == len(refunds) for run in found)
@@ -255,7 +255,7 @@ def test_questions_without_an_answer_leave_a_run_partial(world):
 def test_a_run_that_was_killed_goes_on_where_it_stood(world, monkeypatch):
     monkeypatch.setattr("engine.reconcile.BATCH", 2)
     refunds = [world.paid("smartpay") for _ in range(6)]
-    started = reconcile.begin(world.engine, "smartpay", Source.STATUS, started_by="test")
+    started = schedule.begin(world.engine, "smartpay", Source.STATUS, started_by="test")
     asked = []
     send = world.network.send
 
@@ -333,8 +333,8 @@ def test_while_the_breaker_is_open_nothing_is_asked_and_the_run_waits(world):
 
 def test_the_schedule_starts_each_source_once_and_calls_a_worker(world):
     world.rung.clear()
-    reconcile.start_due(world.engine)
-    reconcile.start_due(world.engine)
+    schedule.start_due(world.engine)
+    schedule.start_due(world.engine)
     with world.engine.ledger.read() as connection:
         from ledger.reconcile import runs
 

@@ -55,3 +55,17 @@ def test_without_redis_the_ringer_hears_of_it_and_the_pump_does_not_care(redis_s
 
         with pytest.raises(redis.RedisError):
             bell.taken("send", "shop")
+
+
+def test_who_rings_for_many_waits_for_redis_once_and_asks_again_after_a_moment(redis_server):
+    now = 0.0
+    with connect(redis_server.url) as connected:
+        bell = Bell(connected, monotonic=lambda: now)
+        redis_server.kill()
+        with pytest.raises(redis.RedisError):
+            bell.taken("send", "shop")
+        assert not bell.taken("send", "other")
+        redis_server.start()
+        now = 1.0
+
+        assert bell.taken("send", "shop")

@@ -99,7 +99,7 @@ class Refused(redis.Connection):
 def home(folder, empty_ledger, monkeypatch):
     """A working directory with settings and an empty ledger; its Redis is away."""
     pool = redis.ConnectionPool(connection_class=Refused)
-    monkeypatch.setattr("engine.bootstrap.connect", lambda _url: redis.Redis(connection_pool=pool))
+    monkeypatch.setattr("engine.bootstrap.connect", lambda _url, **_options: redis.Redis(connection_pool=pool))
     (folder / "refundry.toml").write_text(SETTINGS)
     shutil.copy(empty_ledger, folder / "ledger.db")
     return folder

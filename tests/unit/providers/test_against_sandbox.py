@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from domain.outcome import Absent, Declined, NotSent, NotSentReason, Pending, Succeeded, Unknown
-from providers.base import Health, NotificationRefused, RefundOrder, Standing
+from domain.reconcile import Verdict
+from providers.base import Health, Lists, NotificationRefused, RefundOrder, Subject
 from providers.registry import build
 from sandbox.app import create_app
 from tests.unit.providers.support import Talk
@@ -101,6 +102,13 @@ class Shop:
 
     def ask(self, verb, order):
         return self.run(getattr(self.provider, verb)(order)).end
+
+    def listed(self, order, number):
+        """The refund of that number, or, where only those of a payment are shown, all of them."""
+        one = Lists.REFUND in self.provider.capabilities.lists
+        of = {"provider_refund_id": number} if one else {"payment_id": order.payment_id}
+
+        return self.run(self.provider.list_refunds(Subject(**of, currency=order.currency))).end
 
     def settle(self):
         self.now += PENDING_SECONDS + 1
@@ -318,31 +326,29 @@ def test_what_stands_at_the_provider_shows_ours_and_what_was_made_elsewhere(shop
     shop.settle()
     asked = {"provider": shop.account, "payment": order.payment_id, "amount": 700}
     number = shop.control("POST", "/external", asked)["refund_id"]
-    subject = replace(order, refund_id="", reference="", handle="", amount=None, seen=None, provider_refund_id=number)
-    shown = {each.provider_refund_id: each for each in shop.ask("movements", subject).found}
-    ours = {each.provider_refund_id: each for each in shop.ask("movements", known).found}
+    shown = {each.provider_refund_id: each for each in shop.listed(order, number).refunds}
+    ours = {each.provider_refund_id: each for each in shop.listed(order, known.provider_refund_id).refunds}
 
     theirs = shown[number]
-    assert (theirs.standing, theirs.amount, theirs.chargeback) == (Standing.SUCCEEDED, 700, False)
+    assert (theirs.verdict, theirs.amount, theirs.chargeback) == (Verdict.SUCCEEDED, 700, False)
     assert theirs.currency == order.currency
     assert theirs.handle != order.handle
     mine = ours[known.provider_refund_id]
-    assert (mine.standing, mine.amount) == (Standing.SUCCEEDED, order.amount)
+    assert (mine.verdict, mine.amount) == (Verdict.SUCCEEDED, order.amount)
     assert order.handle == mine.handle or order.refund_id == mine.refund_id
 
 
-def test_what_the_provider_does_not_know_is_no_movement(shop):
-    order = replace(shop.order(), provider_refund_id="00000000")
-    shown = shop.ask("movements", order)
+def test_what_the_provider_does_not_know_is_on_no_page(shop):
+    shown = shop.listed(shop.order(), "00000000")
 
-    assert (shown.found, shown.problem) == ((), None)
+    assert (shown.refunds, shown.problem) == ((), None)
 
 
 def test_where_it_cannot_be_asked_it_says_so(shop):
-    order = replace(shop.order(), provider_refund_id="00000000")
+    order = shop.order()
     shop.faults({"call": "status", "fault": "error_500_before"}, {"call": "lookup", "fault": "error_500_before"})
 
-    assert shop.ask("movements", order).problem
+    assert shop.listed(order, "00000000").problem
 
 
 def test_a_refund_made_elsewhere_is_not_taken_for_ours(shop):

@@ -11,7 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from domain.outcome import Absent, Declined, NotSent, NotSentReason, Outcome, Pending, Succeeded, Unknown
-from providers.base import Ask, Health, Move, NotificationRefused, PaymentFacts
+from domain.reconcile import Verdict
+from providers.base import Ask, Health, Lists, Move, NotificationRefused, PaymentFacts, Subject
 from providers.registry import BUILT_IN, adapters
 from tests.unit.providers import support
 from tests.unit.providers.support import ACCOUNTS, MANGLED, Talk, answer, body_of
@@ -28,6 +29,8 @@ SECRET_KEYS = {
     "webhook_password",
 }
 CALLS = ("refund", "status", "lookup")
+# SmartRetry decides nothing in the refund's answer, and has no look-up.
+DECIDED_BY = {"smartretry": ("status",)}
 PROVES_NOTHING = (300, 301, 302, 303, 307, 308, 408, 409, 425, 500, 501, 502, 503, 504, 520, 599)
 SAYS_THROTTLED = {"smartpay", "smartretry"}
 SAMPLES = settings(max_examples=60, deadline=None)
@@ -299,18 +302,53 @@ def test_the_fingerprint_tells_accounts_apart(account):
 # What is heard
 
 
-@pytest.mark.parametrize("call", CALLS)
-def test_a_documented_yes_is_a_success_and_a_documented_no_is_the_providers_own_record(account, call):
+def test_a_documented_yes_is_a_success_and_a_documented_no_is_the_providers_own_record(account):
     name = account.split(" ")[0]
-    if name == "smartretry" and call != "status":
-        pytest.skip("SmartRetry decides nothing in the refund's answer and has no look-up")
-    yes = asked(account, call, reply_with(account, call, YES[name])).end
-    no = asked(account, call, reply_with(account, call, NO[name])).end
+    for call in DECIDED_BY.get(name, CALLS):
+        yes = asked(account, call, reply_with(account, call, YES[name])).end
+        no = asked(account, call, reply_with(account, call, NO[name])).end
 
-    assert isinstance(yes, Succeeded)
-    assert yes.facts.provider_refund_id
-    assert isinstance(no, Declined)
-    assert no.own_record
+        assert isinstance(yes, Succeeded)
+        assert yes.facts.provider_refund_id
+        assert isinstance(no, Declined)
+        assert no.own_record
+
+
+def listed(account, reply):
+    """The page that an answer makes, asked for what the account can be asked for."""
+    name, provider = account.split(" ")[0], adapter(account)
+    number = {"smartpay": "refund_test_abc", "smartretry": "TX2E6G8H"}.get(name)
+    assert (Lists.REFUND if number else Lists.PAYMENT) in provider.capabilities.lists
+    of = {"provider_refund_id": number} if number else {"payment_id": support.ORDERS[name]["payment_id"]}
+
+    return converse(provider.list_refunds(Subject(**of, currency=support.ORDERS[name]["currency"])), reply).end
+
+
+def listing(account, word, amount=1000):
+    call = "status" if account.split(" ")[0] in ("smartpay", "smartretry") else "lookup"
+
+    return reply_with(account, call, word, amount)
+
+
+def test_a_list_shows_what_an_answer_proves(account):
+    name = account.split(" ")[0]
+    for word, verdict in ((YES[name], Verdict.SUCCEEDED), (NO[name], Verdict.FAILED), ("unheard-of", None)):
+        page = listed(account, listing(account, word, 1234))
+        [theirs] = page.refunds
+
+        assert (theirs.verdict, theirs.amount, page.problem) == (verdict, 1234, None)
+        assert theirs.provider_refund_id
+        assert theirs.handle in (None, order_for(account).handle)
+
+
+def test_a_list_that_cannot_be_read_says_so_and_shows_nothing(account):
+    good = listing(account, YES[account.split(" ")[0]]).content
+    bad = [*((200, body) for body in MANGLED.values()), *((status, good) for status in PROVES_NOTHING)]
+    for status, body in bad:
+        page = listed(account, answer(status, body))
+
+        assert page.problem
+        assert page.refunds == ()
 
 
 def test_an_amount_other_than_asked_is_passed_on(account):

@@ -13,8 +13,19 @@ from pydantic import ValidationError
 
 from domain.outcome import Absent, DeclineClass, Declined, NotSent, NotSentReason, Pending, Succeeded, Unknown
 from domain.policy import Recovery
-from providers.base import AdapterSettings, Ask, Exclusive, Health, Move, NotificationRefused, RefundOrder, Stores
-from providers.jpm_smartpay import LEVELS, JpmSettings, JpmSmartPay, OAuth, create
+from providers import wire
+from providers.base import (
+    AdapterSettings,
+    Ask,
+    Exclusive,
+    Health,
+    Move,
+    NotificationRefused,
+    NotificationUnreadable,
+    RefundOrder,
+    Stores,
+)
+from providers.jpm_smartpay import LEVELS, UNPROVEN_MAX, JpmSettings, JpmSmartPay, OAuth, create
 from tests.unit.providers.support import MANGLED, answer, body_of, talk
 
 BASE = "https://api.smartpay.example"
@@ -870,6 +881,16 @@ def test_where_basic_was_agreed_it_is_checked():
     for headers in ({}, signed("hooks", "wrong"), signed("", ""), {"authorization": "Bearer ü"}):
         with pytest.raises(NotificationRefused):
             adapter.notification(headers, body, 0.0)
+
+
+def test_a_large_body_is_read_only_where_its_sender_is_proven(adapter, monkeypatch):
+    body = json.dumps({**EVENT, "context": "x" * UNPROVEN_MAX}).encode()
+    agreed = JpmSmartPay(settings(webhook_user="hooks", webhook_password="pass"))
+    assert agreed.notification(signed(), body, 0.0).kind == "refund"
+    monkeypatch.setattr(wire, "json_object", None)
+
+    with pytest.raises(NotificationUnreadable, match="at most 16384 bytes"):
+        adapter.notification({}, body, 0.0)
 
 
 @pytest.mark.parametrize("body", [*MANGLED.values(), b'{"objectType": null}', b'{"objectType": {}}'])

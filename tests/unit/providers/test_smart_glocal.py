@@ -21,7 +21,8 @@ from domain.outcome import (
     Unknown,
 )
 from domain.policy import Recovery
-from providers.base import Exclusive, Health, Movement, Notification, NotificationRefused, Standing
+from domain.reconcile import Listed, Verdict
+from providers.base import Exclusive, Health, Notification, NotificationRefused
 from providers.smart_glocal import ERRORS
 from tests.unit.providers import support
 from tests.unit.providers.support import HANDLE, MANGLED, answer, body_of, talk
@@ -580,9 +581,10 @@ def test_the_webhook_of_the_document_names_session_and_refund(glocal):
         provider_refund_ids=("rf_203",),
         payment_id="ps_3230",
         claims=(
-            Movement(
+            Listed(
                 provider_refund_id="rf_203",
-                standing=Standing.SUCCEEDED,
+                verdict=Verdict.SUCCEEDED,
+                status="accepted",
                 amount=1000,
                 currency="USD",
                 payment_id="ps_3230",

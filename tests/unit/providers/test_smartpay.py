@@ -19,7 +19,8 @@ from domain.outcome import (
     Unknown,
 )
 from domain.policy import Recovery
-from providers.base import Exclusive, Health, Movement, Notification, NotificationRefused, Standing, Stores
+from domain.reconcile import Listed, Verdict
+from providers.base import Exclusive, Health, Notification, NotificationRefused, Stores
 from providers.smartpay import METADATA_HANDLE, signature, signing_key
 from tests.unit.providers import support
 from tests.unit.providers.support import HANDLE, MANGLED, answer, body_of, talk
@@ -665,9 +666,11 @@ def test_a_notification_names_the_refund_the_payment_and_our_handle(smartpay):
         handle=HANDLE,
         payment_id=PAYMENT,
         claims=(
-            Movement(
+            Listed(
                 provider_refund_id="refund_test_abc",
-                standing=Standing.SUCCEEDED,
+                verdict=Verdict.SUCCEEDED,
+                status="succeeded",
+                at=1653028523.02,
                 amount=1000,
                 currency="JPY",
                 payment_id=PAYMENT,

@@ -19,7 +19,8 @@ from domain.outcome import (
     Unknown,
 )
 from domain.policy import Recovery
-from providers.base import Exclusive, Health, Movement, Notification, NotificationRefused, Stores
+from domain.reconcile import Listed
+from providers.base import Exclusive, Health, Notification, NotificationRefused, Stores
 from providers.smartretry import FINAL, FIXABLE
 from tests.unit.providers import support
 from tests.unit.providers.support import MANGLED, answer, body_of, talk
@@ -439,7 +440,7 @@ def test_a_notification_names_the_refund(smartretry):
         kind="transaction.approved",
         provider_refund_ids=("TX2E6G8H",),
         refund_id=REFUND_ID,
-        claims=(Movement(provider_refund_id="TX2E6G8H", refund_id=REFUND_ID),),
+        claims=(Listed(provider_refund_id="TX2E6G8H", refund_id=REFUND_ID),),
     )
 
 
