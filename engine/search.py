@@ -35,6 +35,11 @@ def parse(words: str, vault: Vault, narrowed: Filter | None = None) -> Filter:
     return wanted
 
 
+def written(**parts: str) -> str:
+    """The query that `parse` reads these parts from; empty ones are left out."""
+    return shlex.join(f"{name}:{value}" for name, value in parts.items() if value)
+
+
 def _split(words: str) -> list[str]:
     if not any(mark in words for mark in ":\"'"):
         return [words.strip()] if words.strip() else []

@@ -133,6 +133,25 @@ def dead(
 _DEAD = and_(text(FOR_PEOPLE), refund.c.state.in_((State.REVIEW, State.REVERSED)))
 
 
+def open_ones(
+    connection: Connection, states: Sequence[State], *, limit: int, wanted: Filter | None = None
+) -> list[Refund]:
+    """Refunds in these open states that fit, oldest first; only the indexes of what is open are read."""
+    given = wanted or Filter()
+    lanes = [lane_predicate(lane) for lane, own in LANES.items() if not set(own).isdisjoint(states)]
+    indexed = or_(text(f"({FOR_PEOPLE})"), *(text(f"({words})") for words in lanes))
+    query = select(*COLUMNS).where(indexed, refund.c.state.in_(states), *_clauses(given))
+
+    return [load(row) for row in connection.execute(query.order_by(refund.c.id).limit(limit))]
+
+
+def among(connection: Connection, refund_ids: Sequence[str]) -> list[Refund]:
+    """These refunds, oldest first; who is not there is left out."""
+    query = select(*COLUMNS).where(refund.c.id.in_(refund_ids)).order_by(refund.c.id)
+
+    return [load(row) for row in connection.execute(query)]
+
+
 def dead_groups(connection: Connection, now: float) -> list[dict[str, Any]]:
     """Dead letters by cause, failure and provider, with how many in the last 1 h, 3 h, 24 h, 3 d and 7 d."""
     spans = {"1h": 3600, "3h": 10_800, "24h": 86_400, "3d": 259_200, "7d": 604_800}
