@@ -1,14 +1,15 @@
 """S11: one act on many refunds: chosen, previewed, started, followed, stopped, taken up again."""
 
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Form, Query, Request, Response
+from fastapi import APIRouter, Depends, Form, Query, Request, Response
 
 from console.pages import go, page
 from console.session import Signed, TheEngine
-from domain.bulk import IN_WORDS, PACE, STOP_AT, Kind, Lot, Phase, Result
-from domain.errors import Conflict, InvalidJob, Refused
+from domain.bulk import IN_WORDS, MOST, PACE, STOP_AT, Kind, Lot, Phase, Result
+from domain.errors import Conflict, Refused
 from engine import bulk
 from engine.bootstrap import Engine
 from engine.bulk import Plan, Selection
@@ -21,11 +22,10 @@ PAGE = 50
 #: Of each group a preview shows so many; the report has them all.
 SHOWN = 10
 PACES = (("1", "1 a second"), ("10", "10 a second"), ("50", "50 a second"))
-LIMITS = (("5", "more than 5 % fail"), ("20", "more than 20 % fail"), ("100", "nobody stops it"))
+LIMITS = (("5", "more than 5 % fail"), ("20", "more than 20 % fail"), ("100", "never by itself"))
 Ids = Annotated[list[str], Query(alias="id", max_length=PAGE)]
 GivenIds = Annotated[list[str], Form(alias="id", max_length=PAGE)]
 _NOBODY: Ids = []
-_NOBODY_GIVEN: GivenIds = []
 
 
 @router.get("/bulk")
@@ -51,22 +51,25 @@ def preview(
     kind: Kind,
     ids: Ids = _NOBODY,
     q: str = "",
+    within: str = "",
     everything: Annotated[bool, Query(alias="all")] = False,  # noqa: FBT002 - a box of a form
     again: str = "",
 ) -> Response:
-    selection = _selection(ids, q, again, everything=everything)
+    """`within`: the query of a page on which refunds are ticked; it counts where all that fit are meant."""
+    selection = _selection(ids, within if everything else q, again, everything=everything)
     form = {"operation": new_id("bo", engine.clock()), "reason": "", "pace": str(PACE), "stop_at": str(STOP_AT)}
 
     return _preview(request, engine, signed.actor, kind, selection, form)
 
 
 def _selection(ids: list[str], q: str, again: str, *, everything: bool) -> Selection:
-    """What was ticked, unless all that fit were meant."""
     if again:
         return Selection(again=again)
-    if ids and not everything:
+    if everything:
+        return Selection(query=q)
+    if ids:
         return Selection(ids=tuple(dict.fromkeys(ids)))
-    if everything or q.strip():
+    if q.strip():
         return Selection(query=q)
 
     raise Refused("nothing-selected", "nothing was selected: tick some refunds, or all that fit")
@@ -104,41 +107,57 @@ def _back(plan: Plan) -> str:
     return f"/bulk/{plan.selection.again}" if plan.selection.again else "/dead"
 
 
+@dataclass
+class StartForm:
+    """What the preview's form sends; `operation` and `digest` were made with it."""
+
+    kind: Annotated[Kind, Form()]
+    operation: Annotated[str, Form()]
+    digest: Annotated[str, Form()]
+    ids: GivenIds = field(default_factory=list)
+    q: Annotated[str, Form()] = ""
+    everything: Annotated[bool, Form(alias="all")] = False
+    again: Annotated[str, Form()] = ""
+    confirm: Annotated[str, Form()] = ""
+    reason: Annotated[str, Form()] = ""
+    pace: Annotated[int, Form()] = PACE
+    stop_at: Annotated[int, Form()] = STOP_AT
+
+    @property
+    def selection(self) -> Selection:
+        """Which refunds are meant."""
+        return _selection(self.ids, self.q, self.again, everything=self.everything)
+
+    @property
+    def count(self) -> int | None:
+        """The number that was typed, if it is one."""
+        typed = self.confirm.strip()
+
+        return int(typed) if typed.isdecimal() and len(typed) < len(str(MOST)) + 1 else None
+
+
 @router.post("/bulk")
 def start(
-    request: Request,
-    engine: TheEngine,
-    signed: Signed,
-    kind: Annotated[Kind, Form()],
-    operation: Annotated[str, Form()],
-    digest: Annotated[str, Form()],
-    ids: GivenIds = _NOBODY_GIVEN,
-    q: Annotated[str, Form()] = "",
-    again: Annotated[str, Form()] = "",
-    confirm: Annotated[str, Form()] = "",
-    reason: Annotated[str, Form()] = "",
-    pace: Annotated[int, Form()] = PACE,
-    stop_at: Annotated[int, Form()] = STOP_AT,
+    request: Request, engine: TheEngine, signed: Signed, form: Annotated[StartForm, Depends(StartForm)]
 ) -> Response:
-    selection = _selection(ids, q, again, everything=not ids)
     try:
         started = bulk.start(
             engine,
             signed.actor,
-            kind,
-            selection,
-            count=int(confirm) if confirm.strip().isdecimal() else None,
-            reason=reason,
-            digest=digest,
-            pace=pace,
-            stop_at=stop_at,
-            operation_id=operation,
+            form.kind,
+            form.selection,
+            count=form.count,
+            reason=form.reason,
+            digest=form.digest,
+            pace=form.pace,
+            stop_at=form.stop_at,
+            operation_id=form.operation,
         )
-    except (Conflict, Refused) as problem:
+    except Refused as problem:
         if problem.code not in _SHOWN_IN_FORM:
             raise
-        form = {"operation": operation, "reason": reason, "pace": str(pace), "stop_at": str(stop_at)}
-        return _preview(request, engine, signed.actor, kind, selection, form, problem)
+        typed = {name: str(getattr(form, name)) for name in ("operation", "reason", "pace", "stop_at")}
+        return _preview(request, engine, signed.actor, form.kind, form.selection, typed, problem)
 
     return go(f"/bulk/{started.id}", f"{started.left} refunds are in the hands of the workers.")
 
