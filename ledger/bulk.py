@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, text, update
 
 from domain.bulk import Kind, Phase, Result
 from domain.state import State
@@ -96,7 +96,7 @@ def listed(connection: Connection, *, limit: int, before: str | None = None) -> 
 
 def due(connection: Connection, now: float) -> list[str]:
     """Operations that nobody is at: new ones, and those whose worker was lost."""
-    query = select(bulk_operation.c.id).where(bulk_operation.c.state == Phase.RUNNING, bulk_operation.c.due_at <= now)
+    query = select(bulk_operation.c.id).where(text("state = 'running'"), bulk_operation.c.due_at <= now)
 
     return list(connection.scalars(query))
 
@@ -183,7 +183,7 @@ def not_done(connection: Connection, operation_id: str) -> list[str]:
 def waiting_in(connection: Connection, refund_ids: Sequence[str]) -> dict[str, str]:
     """The operation in which each of these refunds waits; those that wait in none are left out."""
     query = select(bulk_item.c.refund_id, bulk_item.c.operation).where(
-        bulk_item.c.result == Result.WAITING, bulk_item.c.refund_id.in_(refund_ids)
+        text("result = 'waiting'"), bulk_item.c.refund_id.in_(refund_ids)
     )
 
     return {row.refund_id: row.operation for row in connection.execute(query)}

@@ -136,13 +136,25 @@ _DEAD = and_(text(FOR_PEOPLE), refund.c.state.in_((State.REVIEW, State.REVERSED)
 def open_ones(
     connection: Connection, states: Sequence[State], *, limit: int, wanted: Filter | None = None
 ) -> list[Refund]:
-    """Refunds in these open states that fit, oldest first; only the indexes of what is open are read."""
-    given = wanted or Filter()
-    lanes = [lane_predicate(lane) for lane, own in LANES.items() if not set(own).isdisjoint(states)]
-    indexed = or_(text(f"({FOR_PEOPLE})"), *(text(f"({words})") for words in lanes))
-    query = select(*COLUMNS).where(indexed, refund.c.state.in_(states), *_clauses(given))
+    """Refunds in these open states that fit, `limit` at most, oldest first.
 
-    return [load(row) for row in connection.execute(query.order_by(refund.c.id).limit(limit))]
+    Each question reads one index of what is open, and nothing else of the table. They have no order of their own: where
+    more fit than `limit`, which of them are answered is left open.
+    """
+    people = [each for each in states if each in _PEOPLES]
+    parts = [(FOR_PEOPLE, people)]
+    parts += [
+        (lane_predicate(lane), [each for each in own if each in set(states) - _PEOPLES]) for lane, own in LANES.items()
+    ]
+    found: list[Refund] = []
+    for words, those in parts:
+        query = select(*COLUMNS).where(text(words), refund.c.state.in_(those), *_clauses(wanted or Filter()))
+        found += map(load, connection.execute(query.limit(limit - len(found)))) if those else ()
+
+    return sorted(found, key=lambda each: each.id)
+
+
+_PEOPLES = {State.AWAITING_APPROVAL, State.REVIEW, State.REVERSED}
 
 
 def among(connection: Connection, refund_ids: Sequence[str]) -> list[Refund]:
