@@ -84,8 +84,6 @@ def start_operation(
     """Retry, check or cancel many: look with --dry-run, then start with --confirm N and a --reason."""
     if sum((query is not None, everything, again is not None)) != 1:
         raise typer.BadParameter("say which: --query, --all or --again, one of them")
-    if again is not None:
-        bulk.get(session.engine, again)
     chosen = Selection(query=query or "", again=again or "")
     launch(session, kind, chosen, dry_run=dry_run, confirm=confirm, reason=reason, pace=pace, stop_at=stop_at)
 

@@ -34,9 +34,9 @@ _ID = re.compile(r"bo_[0-9a-z]{26}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which refunds are meant: all that fit a query (the empty one fits all), named ones, or what was not done `again`.
+    """Which refunds are meant: all that fit a query (the empty one fits all), those of `ids`, or what `again` left.
 
-    `again`: the operation that has not done them.
+    `again`: an operation whose failed and left refunds are to be taken up.
     """
 
     query: str = ""
@@ -125,11 +125,13 @@ def preview(engine: Engine, actor: Actor, kind: Kind, selection: Selection) -> P
 
 def _chosen(connection: Connection, engine: Engine, kind: Kind, selection: Selection) -> list[Refund]:
     if selection.again:
+        if bulk.get(connection, selection.again) is None:
+            raise _unknown(selection.again)
         return queries.among(connection, bulk.not_done(connection, selection.again))
     if selection.ids:
         return _named(connection, selection.ids)
     wanted = search.parse(selection.query, engine.vault)
-    if wanted.anything or wanted.email_hash or wanted.name_hash or wanted.customer_hash:
+    if search.names_people(selection.query):
         raise _wrong("choose by state, account, provider, cause or failure: an operation is kept with its query")
     if len(selection.query) > MOST_QUERY:
         raise _wrong(f"at most {MOST_QUERY} characters")

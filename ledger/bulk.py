@@ -111,12 +111,6 @@ def hold(connection: Connection, operation_id: str, lease: str, *, until: float)
     return _changed(connection, operation_id, bulk_operation.c.lease == lease, due_at=until)
 
 
-def count(connection: Connection, operation_id: str, result: Result) -> None:
-    """One more with this result."""
-    column = bulk_operation.c[str(result)]
-    connection.execute(update(bulk_operation).where(bulk_operation.c.id == operation_id).values({column: column + 1}))
-
-
 def end(
     connection: Connection, operation_id: str, state: Phase, *, by: str, reason: str, now: float
 ) -> Operation | None:
@@ -165,10 +159,13 @@ def _item(row: Any) -> Item:
 
 
 def settle(connection: Connection, item: Item, result: Result, *, reason: str, now: float) -> None:
-    """Write down what became of a refund, and count it."""
+    """Write down that a refund was done or failed, and count it."""
     wanted = (bulk_item.c.operation == item.operation, bulk_item.c.no == item.no)
     connection.execute(update(bulk_item).where(*wanted).values(result=result, reason=reason, at=now))
-    count(connection, item.operation, result)
+    counter = bulk_operation.c[str(result)]
+    connection.execute(
+        update(bulk_operation).where(bulk_operation.c.id == item.operation).values({counter: counter + 1})
+    )
 
 
 def not_done(connection: Connection, operation_id: str) -> list[str]:

@@ -154,7 +154,15 @@ def test_a_query_narrows_and_one_about_people_is_refused(world):
     plan = bulk.preview(world.engine, OLI, Kind.RETRY, Selection(query="cause:attempts_exhausted account:shop"))
 
     assert [each.refund.id for each in plan.planned] == [other.id]
-    for query in ("lin@example.com", "name:smith", "customer:lucky", "Lin Smith"):
+    for query in (
+        "lin@example.com",
+        "name:smith",
+        "name:!",
+        "customer:lucky",
+        "Lin Smith",
+        "smith:",
+        "state:review smith",
+    ):
         with pytest.raises(InvalidJob, match="kept with its query"):
             bulk.preview(world.engine, OLI, Kind.RETRY, Selection(query=query))
 
