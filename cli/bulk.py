@@ -22,7 +22,7 @@ from cli.times import money, since
 from domain.bulk import FASTEST, IN_WORDS, PACE, STOP_AT, Kind, Lot, Phase, Result
 from domain.words import ago
 from engine import bulk
-from engine.bulk import Plan, Selection
+from engine.bulk_plan import Plan, Selection, preview
 from engine.people import Verb
 from ledger.bulk import Operation
 
@@ -102,7 +102,7 @@ def launch(
     """Show the preview of an operation, or start it."""
     who = session.actor(Verb.ACT)
     if dry_run:
-        _show(session, bulk.preview(session.engine, who, kind, selection))
+        _show(session, preview(session.engine, who, kind, selection))
         return
     operation = bulk.start(
         session.engine, who, kind, selection, count=confirm, reason=reason, pace=pace, stop_at=stop_at

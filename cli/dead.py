@@ -22,7 +22,7 @@ from domain.bulk import PACE, STOP_AT, Kind
 from domain.refund import Settlement
 from domain.words import advice_in_words, cause_in_words
 from engine import review
-from engine.bulk import Selection
+from engine.bulk_plan import Selection
 from engine.people import Actor, Verb
 from engine.review import Asked
 from engine.view import dead_view, refund_view, stamp

@@ -10,9 +10,9 @@ from console.pages import go, page
 from console.session import Signed, TheEngine
 from domain.bulk import IN_WORDS, MOST, PACE, STOP_AT, Kind, Lot, Phase, Result
 from domain.errors import Conflict, Refused
-from engine import bulk
+from engine import bulk, bulk_plan
 from engine.bootstrap import Engine
-from engine.bulk import Plan, Selection
+from engine.bulk_plan import Plan, Selection
 from engine.ids import new_id
 from engine.people import Actor
 
@@ -84,7 +84,7 @@ def _preview(
     form: dict[str, str],
     problem: Refused | None = None,
 ) -> Response:
-    plan = bulk.preview(engine, actor, kind, selection)
+    plan = bulk_plan.preview(engine, actor, kind, selection)
     status = 409 if isinstance(problem, Conflict) else 422 if problem else 200
 
     return page(

@@ -5,10 +5,12 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from domain.bulk import Kind
 from domain.decision import Cause
 from domain.refund import moved
 from domain.state import State
 from engine import bulk
+from engine.bulk_plan import Selection
 from engine.people import recognise
 from engine.submit import submit
 from ledger import refunds
@@ -108,9 +110,9 @@ def test_all_that_fit_are_taken_not_only_the_page(world, visit, unsent):
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["with JavaScript", "without"])
 def test_what_is_stopped_is_left_and_taken_up_by_a_new_preview(world, visit, unsent, scripts):
-    ids = unsent(Cause.ATTEMPTS_EXHAUSTED, 6)
+    ids = unsent(Cause.ATTEMPTS_EXHAUSTED, 45)
     page = visit(f"/bulk/new?kind=cancel&{'&'.join(f'id={each}' for each in ids)}", java_script_enabled=scripts)
-    start(page, 6, button="Cancel 6", pace="1", reason="not wanted")
+    start(page, 45, button="Cancel 45", pace="1", reason="not wanted")
     operation = operation_of(page)
     wait_until(lambda: bulk.get(world.stack.engine, operation).tried, what="the first refund done")
     page.get_by_text("Stop…").click()
@@ -120,7 +122,7 @@ def test_what_is_stopped_is_left_and_taken_up_by_a_new_preview(world, visit, uns
     expect(page.get_by_role("status")).to_contain_text("are left as they were")
     stopped = bulk.get(world.stack.engine, operation)
     assert (stopped.state, stopped.ended_by) == ("stopped", "oli")
-    assert 0 < stopped.left < 6
+    assert 0 < stopped.left < 45
     expect(page.get_by_text("somebody has a question")).to_be_visible()
     page.get_by_role("link", name=f"Preview the {stopped.left} not done").click()
     start(page, stopped.left, button=f"Cancel {stopped.left}", pace="50", reason="answered")
@@ -133,8 +135,8 @@ def test_a_viewer_may_look_and_is_offered_nothing(world, visit, unsent):
     ids = unsent(Cause.ATTEMPTS_EXHAUSTED, 2)
     engine = world.stack.engine
     oli = recognise(engine, "oli")
-    chosen = bulk.Selection(ids=tuple(ids))
-    operation = bulk.start(engine, oli, bulk.Kind.CANCEL, chosen, count=2, reason="not wanted")
+    chosen = Selection(ids=tuple(ids))
+    operation = bulk.start(engine, oli, Kind.CANCEL, chosen, count=2, reason="not wanted")
     page = visit("/bulk", who="vic")
     expect(page.get_by_role("button", name="Preview")).to_have_count(0)
     page.get_by_role("link", name=operation.id).click()

@@ -2,7 +2,7 @@
 
 from domain.bulk import Kind, Phase
 from engine import bulk
-from engine.bulk import Selection
+from engine.bulk_plan import Selection
 from engine.people import recognise
 from ledger import journal
 from tests.support.processes import wait_until

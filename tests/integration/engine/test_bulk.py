@@ -14,7 +14,7 @@ from domain.errors import Conflict, Forbidden, InvalidJob, NotFound, Refused
 from domain.refund import moved
 from domain.state import State
 from engine import bulk, bulk_run, people, review, tick
-from engine.bulk import Selection
+from engine.bulk_plan import Selection, preview
 from engine.ids import new_id
 from engine.people import Actor, Role
 from ledger import bulk as rows
@@ -64,7 +64,7 @@ class World(Bench):
 
     def start(self, selection=ALL, *, kind=Kind.RETRY, actor=OLI, **options):
         """What is previewed is confirmed."""
-        plan = bulk.preview(self.engine, actor, kind, selection)
+        plan = preview(self.engine, actor, kind, selection)
 
         return bulk.start(
             self.engine, actor, kind, selection, count=plan.count, reason="the provider is back", **options
@@ -137,7 +137,7 @@ def test_a_preview_has_three_groups_with_reasons_and_sums(world):
     [checked] = world.dead(provider_refund_id="theirs")
     [never] = world.dead(cause=Cause.MISMATCH)
 
-    plan = bulk.preview(world.engine, OLI, Kind.RETRY, ALL)
+    plan = preview(world.engine, OLI, Kind.RETRY, ALL)
 
     assert [each.refund.id for each in plan.of(Lot.WILL_BE_DONE)] == [each.id for each in safe]
     assert [(each.refund.id, each.why[:20]) for each in plan.of(Lot.CHECK_FIRST)] == [
@@ -151,7 +151,7 @@ def test_a_query_narrows_and_one_about_people_is_refused(world):
     world.dead(2)
     [other] = world.dead(cause=Cause.ATTEMPTS_EXHAUSTED)
 
-    plan = bulk.preview(world.engine, OLI, Kind.RETRY, Selection(query="cause:attempts_exhausted account:shop"))
+    plan = preview(world.engine, OLI, Kind.RETRY, Selection(query="cause:attempts_exhausted account:shop"))
 
     assert [each.refund.id for each in plan.planned] == [other.id]
     for query in (
@@ -164,12 +164,12 @@ def test_a_query_narrows_and_one_about_people_is_refused(world):
         "state:review smith",
     ):
         with pytest.raises(InvalidJob, match="kept with its query"):
-            bulk.preview(world.engine, OLI, Kind.RETRY, Selection(query=query))
+            preview(world.engine, OLI, Kind.RETRY, Selection(query=query))
 
 
 def test_who_is_named_and_not_there_is_told(world):
     with pytest.raises(NotFound, match="rf_nobody"):
-        bulk.preview(world.engine, OLI, Kind.RETRY, Selection(ids=("rf_nobody",)))
+        preview(world.engine, OLI, Kind.RETRY, Selection(ids=("rf_nobody",)))
 
 
 def test_what_waits_for_a_second_person_or_in_another_operation_is_skipped(world):
@@ -177,7 +177,7 @@ def test_what_waits_for_a_second_person_or_in_another_operation_is_skipped(world
     review.ask_settle(world.engine, OLI, asked.id, outcome="returned", reason="seen", evidence=b"portal")
     first = world.start(Selection(ids=(taken.id,)))
 
-    plan = bulk.preview(world.engine, OLI, Kind.RETRY, ALL)
+    plan = preview(world.engine, OLI, Kind.RETRY, ALL)
 
     assert {each.refund.id: each.why for each in plan.of(Lot.SKIPPED)} == {
         asked.id: "a request about it waits for a second person",
@@ -191,15 +191,15 @@ def test_each_kind_takes_what_the_single_act_takes(world):
     [unsent] = world.dead()
     [lost] = world.dead(ambiguous=True, provider_refund_id="theirs")
 
-    cancels = bulk.preview(world.engine, OLI, Kind.CANCEL, ALL)
-    checks = bulk.preview(world.engine, OLI, Kind.CHECK, ALL)
+    cancels = preview(world.engine, OLI, Kind.CANCEL, ALL)
+    checks = preview(world.engine, OLI, Kind.CHECK, ALL)
 
     assert [each.refund.id for each in cancels.of(Lot.WILL_BE_DONE)] == [queued.id, unsent.id]
     assert [each.refund.id for each in cancels.of(Lot.CHECK_FIRST)] == [lost.id]
     assert [each.refund.id for each in checks.of(Lot.WILL_BE_DONE)] == [lost.id]
     assert "cannot be asked" in checks.of(Lot.SKIPPED)[0].why
-    assert bulk.preview(world.engine, OLI, Kind.CANCEL, Selection(query="state:queued")).count == 1
-    assert bulk.preview(world.engine, OLI, Kind.CANCEL, Selection(query="state:pending")).planned == []
+    assert preview(world.engine, OLI, Kind.CANCEL, Selection(query="state:queued")).count == 1
+    assert preview(world.engine, OLI, Kind.CANCEL, Selection(query="state:pending")).planned == []
 
 
 # -- started ---------------------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def test_who_may_not_act_may_neither_preview_nor_start_nor_stop(world, actor):
     operation = world.start()
 
     with pytest.raises(Forbidden, match="operator"):
-        bulk.preview(world.engine, actor, Kind.RETRY, ALL)
+        preview(world.engine, actor, Kind.RETRY, ALL)
     with pytest.raises(Forbidden, match="operator"):
         bulk.start(world.engine, actor, Kind.RETRY, ALL, count=1, reason="why")
     with pytest.raises(Forbidden, match="operator"):
@@ -243,7 +243,7 @@ def test_what_is_not_well_formed_starts_nothing(world, options, code):
 
 def test_what_has_changed_since_the_preview_starts_nothing(world):
     first, _ = world.dead(2)
-    plan = bulk.preview(world.engine, OLI, Kind.RETRY, ALL)
+    plan = preview(world.engine, OLI, Kind.RETRY, ALL)
     review.retry(world.engine, OLI, first.id, reason="alone")
     world.dead()
 
@@ -253,7 +253,7 @@ def test_what_has_changed_since_the_preview_starts_nothing(world):
 
 def test_the_same_form_sent_twice_at_once_is_one_operation(world):
     world.dead(3)
-    plan = bulk.preview(world.engine, OLI, Kind.RETRY, ALL)
+    plan = preview(world.engine, OLI, Kind.RETRY, ALL)
     given = {"count": 3, "reason": "why", "digest": plan.digest, "operation_id": new_id("bo", world.now)}
     together = threading.Barrier(2)
 
