@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from domain.bulk import Kind, Phase, Result, too_many_failed
 from domain.errors import Forbidden, Refused
@@ -85,14 +85,19 @@ def _step(connection: Connection, engine: Engine, actor: Actor, operation_id: st
         return Step(last=True)
     result, words, refund = _carried_out(connection, engine, actor, held, item)
     bulk.settle(connection, item, result, reason=words[:512], now=engine.clock())
-    failed = held.failed + (result is Result.FAILED) + _came_back(connection, held)
-    last = too_many_failed(held.tried + 1, failed, held.stop_at)
-    if last:
-        words = f"{failed} of {held.tried + 1} failed or came back, more than {held.stop_at} %"
-        ended(connection, engine, operation_id, Phase.STOPPED, by=SYSTEM, reason=words)
-        log.error("bulk.stopped", operation=operation_id, reason=words)
 
-    return Step(refund, last)
+    return Step(refund, last=_given_up(connection, engine, held, failed=held.failed + (result is Result.FAILED)))
+
+
+def _given_up(connection: Connection, engine: Engine, held: Operation, *, failed: int) -> bool:
+    tried, failed = held.tried + 1, failed + _came_back(connection, held)
+    if not too_many_failed(tried, failed, held.stop_at):
+        return False
+    words = f"{failed} of {tried} failed or came back, more than {held.stop_at} %"
+    ended(connection, engine, held.id, Phase.STOPPED, by=SYSTEM, reason=words)
+    log.error("bulk.stopped", operation=held.id, reason=words)
+
+    return True
 
 
 def _carried_out(
@@ -106,7 +111,7 @@ def _carried_out(
         return Result.FAILED, str(error), None
     except IntegrityError:
         return Result.FAILED, "another refund holds its payment; try it again later", None
-    except DBAPIError:
+    except OperationalError:
         raise
     except Exception as error:
         # One that cannot be done must not keep the others from being done.

@@ -147,11 +147,11 @@ def test_a_viewer_may_look_and_is_offered_nothing(world, visit, unsent):
 
 @pytest.mark.parametrize(("scheme", "rules"), [("light", RULES), ("dark", ["color-contrast"])])
 def test_axe_finds_nothing_and_it_fits_on_320_pixels(world, visit, unsent, scheme, rules):
-    ids = [*unsent(Cause.ATTEMPTS_EXHAUSTED, 2), world.refund("wrong-smartpay-3").id]
+    ids = [*unsent(Cause.ATTEMPTS_EXHAUSTED, 40), world.refund("wrong-smartpay-3").id]
     page = visit("/", pace="off", color_scheme=scheme, viewport={"width": 320, "height": 640})
-    page.goto(f"/bulk/new?kind=retry&{'&'.join(f'id={each}' for each in ids)}")
+    page.goto(f"/bulk/new?kind=cancel&{'&'.join(f'id={each}' for each in ids)}")
     found = [look(page, rules)]
-    start(page, 2, button="Retry 2", pace="1")
+    start(page, 40, button="Cancel 40", pace="1")
     found.append(look(page, rules))
     page.get_by_text("Stop…").click()
     found.append(look(page, rules))
