@@ -141,8 +141,8 @@ function stale(words) {
 }
 
 const statusOf = (event) => event.detail.ctx?.response?.status ?? event.detail.ctx?.response?.raw?.status;
-// What is no page stays out of the page.
-document.addEventListener("htmx:before:swap", (event) => { if (statusOf(event) >= 400) event.preventDefault(); });
+// What is no page stays out of the page, and what was asked for before somebody began to work on it comes too late.
+document.addEventListener("htmx:before:swap", (event) => { if (statusOf(event) >= 400 || busy()) event.preventDefault(); });
 document.addEventListener("htmx:after:request", (event) => {
   const status = statusOf(event);
   if (status === 401) return stale("Your session ended. What is shown may be old: sign in again in this tab.");

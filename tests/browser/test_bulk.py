@@ -4,6 +4,7 @@ import re
 
 import pytest
 from playwright.sync_api import expect
+from sqlalchemy import text
 
 from domain.bulk import Kind
 from domain.decision import Cause
@@ -55,7 +56,15 @@ def start(page, count, *, button, pace="10", reason="the provider takes requests
     page.get_by_label("Reason").fill(reason)
     page.get_by_label(f"Type {count} to confirm").fill(str(count))
     page.get_by_role("button", name=button).click()
-    expect(page).to_have_url(REPORT)
+    expect(page).to_have_url(REPORT, timeout=20_000)
+
+
+def held(world, operation):
+    """Nothing goes on with it: for a page that must not change while it is looked at."""
+    with world.stack.engine.ledger.write() as connection:
+        connection.execute(
+            text("UPDATE bulk_operation SET lease = 'a test', due_at = due_at + 3600 WHERE id = :id"), {"id": operation}
+        )
 
 
 def operation_of(page):
@@ -77,7 +86,7 @@ def test_what_is_safe_is_retried_in_many_after_a_preview(world, visit):
     page.get_by_label("Type 2 to confirm").fill("2")
     page.get_by_role("button", name="Retry 2").dblclick()
 
-    expect(page).to_have_url(REPORT)
+    expect(page).to_have_url(REPORT, timeout=20_000)
     expect(page.get_by_role("heading", level=1)).to_contain_text("2 of 2 Done", timeout=20_000)
     for reference in ("unsent-smartretry-0", "unsent-smartretry-1"):
         world.wait_for(reference, "succeeded")
@@ -115,11 +124,12 @@ def test_what_is_stopped_is_left_and_taken_up_by_a_new_preview(world, visit, uns
     start(page, 45, button="Cancel 45", pace="1", reason="not wanted")
     operation = operation_of(page)
     wait_until(lambda: bulk.get(world.stack.engine, operation).tried, what="the first refund done")
+    held(world, operation)
     page.get_by_text("Stop…").click()
     page.get_by_label("Reason").fill("somebody has a question")
     page.get_by_role("button", name="Stop it").click()
 
-    expect(page.get_by_role("status")).to_contain_text("are left as they were")
+    expect(page.get_by_role("status")).to_contain_text("are left as they were", timeout=20_000)
     stopped = bulk.get(world.stack.engine, operation)
     assert (stopped.state, stopped.ended_by) == ("stopped", "oli")
     assert 0 < stopped.left < 45
@@ -152,11 +162,12 @@ def test_axe_finds_nothing_and_it_fits_on_320_pixels(world, visit, unsent, schem
     page.goto(f"/bulk/new?kind=cancel&{'&'.join(f'id={each}' for each in ids)}")
     found = [look(page, rules)]
     start(page, 40, button="Cancel 40", pace="1")
+    held(world, operation_of(page))
     found.append(look(page, rules))
     page.get_by_text("Stop…").click()
     found.append(look(page, rules))
     page.get_by_role("button", name="Stop it").click()
-    expect(page.get_by_role("status")).to_be_visible()
+    expect(page.get_by_role("status")).to_be_visible(timeout=20_000)
     found.append(look(page, rules))
 
     assert found == [([], [])] * 4
