@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
+from cli import bulk
 from cli.command import command, group
 from cli.errors import Status, Unusable
 from cli.output import Row
@@ -17,18 +18,17 @@ from cli.picture import EMPTY_VIEW, moment
 from cli.refunds import the_refund
 from cli.session import Session
 from cli.times import money, since
+from domain.bulk import PACE, STOP_AT, Kind
 from domain.refund import Settlement
-from domain.state import State
 from domain.words import advice_in_words, cause_in_words
-from engine import review, search
+from engine import review
+from engine.bulk_plan import Selection
 from engine.people import Actor, Verb
 from engine.review import Asked
 from engine.view import dead_view, refund_view, stamp
 from ledger import external, queries, rejected
-from ledger.queries import Filter
 
 app = group("Refunds that need a person, and jobs that were refused.")
-MOST = 1000
 
 Evidence = Annotated[
     str | None, typer.Option("--evidence", metavar="FILE", help="What shows it (a file, - for stdin), kept encrypted.")
@@ -170,30 +170,53 @@ def retry_dead(
     ids: Annotated[
         list[str] | None, typer.Argument(metavar="[ID]...", help="Refunds in review, by any kind of id.")
     ] = None,
-    query: Annotated[
-        str | None, typer.Option("--query", help="All in review that fit, such as cause:cannot_repeat.")
-    ] = None,
+    query: bulk.Query = None,
+    everything: bulk.Everything = False,
     new_handle: Annotated[
         bool, typer.Option("--new-handle", help="Under a new handle: takes evidence and a second person.")
     ] = False,
     evidence: Evidence = None,
+    dry_run: bulk.DryRun = False,
+    confirm: bulk.Confirm = None,
+    pace: bulk.Pace = PACE,
+    stop_at: bulk.StopAt = STOP_AT,
     reason: Reason = "",
 ) -> int | None:
-    """Try again what the verdict calls safe, with the same handle and bytes; each result is told."""
-    who = session.actor(Verb.ACT)
+    """Try again what the verdict calls safe, with the same handle and bytes.
+
+    Those named by ID go at once, and each result is told. --query and --all make a bulk operation: look with --dry-run,
+    then start it; --all takes --confirm N and --reason, and a terminal asks for the count.
+    """
     if new_handle:
-        return _new_handle(session, who, ids, evidence, reason)
-    if (query is None) == (not ids):
-        raise typer.BadParameter("name refunds or give a --query, one of the two")
-    if query is None and ids and len(ids) == 1:
+        return _new_handle(session, session.actor(Verb.ACT), ids, evidence, reason)
+    if sum((bool(ids), query is not None, everything)) != 1:
+        raise typer.BadParameter("name refunds, give a --query or say --all, one of them")
+    if ids:
+        return _retry_named(session, ids, reason)
+    bulk.launch(
+        session,
+        Kind.RETRY,
+        Selection(query=query or ""),
+        dry_run=dry_run,
+        confirm=confirm,
+        reason=reason or (f"refundry dead retry --query {query!r}" if query else ""),
+        pace=pace,
+        stop_at=stop_at,
+        named=bool(query),
+    )
+
+    return None
+
+
+def _retry_named(session: Session, ids: list[str], reason: str) -> int | None:
+    who = session.actor(Verb.ACT)
+    if len(ids) == 1:
         _retry_one(session, who, ids[0], reason)
         return None
-    chosen = [the_refund(session, each).id for each in ids or ()] if query is None else _matching(session, query)
+    chosen = [the_refund(session, each).id for each in ids]
     results = review.retry_many(session.engine, who, chosen, reason=reason)
     rows = [{"id": refund_id, "result": result} for refund_id, result in results.items()]
-    session.out.rows(
-        rows, {"Refund": lambda row: row["id"], "Result": lambda row: row["result"]}, empty="nothing in review fits"
-    )
+    session.out.rows(rows, {"Refund": lambda row: row["id"], "Result": lambda row: row["result"]}, empty="")
 
     return Status.REFUSED if any(result.startswith("skipped") for result in results.values()) else None
 
@@ -201,14 +224,6 @@ def retry_dead(
 def _retry_one(session: Session, who: Actor, word: str, reason: str) -> None:
     refund = review.retry(session.engine, who, the_refund(session, word).id, reason=reason)
     session.out.one(refund_view(session.engine, refund), lambda: [f"{refund.id} goes again ({refund.state})"])
-
-
-def _matching(session: Session, query: str) -> list[str]:
-    wanted = search.parse(query, session.engine.vault, Filter())
-    with session.engine.ledger.read() as connection:
-        found = queries.page(connection, wanted, limit=MOST)
-
-    return [each.id for each in found if each.state is State.REVIEW]
 
 
 def _new_handle(session: Session, who: Actor, ids: list[str] | None, evidence: str | None, reason: str) -> int:

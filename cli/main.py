@@ -12,6 +12,7 @@ from cli import (
     accounts,
     approvals,
     audit,
+    bulk,
     db,
     dead,
     keys,
@@ -72,6 +73,7 @@ command(webhooks.app, "verify")(notifications.verify_notification)
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(refunds.app, name="refunds")
 app.add_typer(dead.app, name="dead")
+app.add_typer(bulk.app, name="bulk")
 app.add_typer(approvals.app, name="approvals")
 app.add_typer(recon.app, name="recon")
 app.add_typer(accounts.app, name="accounts")

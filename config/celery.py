@@ -23,6 +23,7 @@ ROUTES = {
     "refunds.deliver": NOTIFY,
     "refunds.reconcile": RECONCILE,
     "refunds.compare": RECONCILE,
+    "refunds.bulk": RECONCILE,
     "refunds.housekeep": RECONCILE,
 }
 

@@ -17,6 +17,7 @@ from console.screens import (
     accounts,
     approvals,
     audit,
+    bulk,
     create,
     dead,
     overview,
@@ -35,7 +36,7 @@ from engine.sessions import recognised
 
 log = structlog.get_logger(__name__)
 
-SCREENS = (sign_in, overview, refunds, create, refund, dead, approvals, accounts, queues, audit, settings)
+SCREENS = (sign_in, overview, refunds, create, refund, dead, bulk, approvals, accounts, queues, audit, settings)
 
 
 class _Static(StaticFiles):

@@ -43,6 +43,7 @@ NAVIGATION = (
     ("/", "gauge", "Overview"),
     ("/refunds", "search", "Refunds"),
     ("/dead", "skull", "Dead letters"),
+    ("/bulk", "stamp", "Bulk"),
     ("/approvals", "user-check", "Approvals"),
     ("/accounts", "plug", "Accounts"),
     ("/queues", "layers", "Queues"),

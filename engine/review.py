@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -26,7 +26,7 @@ from engine.people import Actor, Verb, require
 from ledger import approvals, external, journal, payments, refunds, rejected
 from ledger.approvals import NEW_HANDLE, SEND, SETTLE, Approval
 from ledger.reconcile import Difference
-from ledger.refunds import Change, Frozen
+from ledger.refunds import Change
 
 log = structlog.get_logger(__name__)
 
@@ -42,14 +42,17 @@ class Asked:
     refund: Refund
 
 
-def judge(engine: Engine, refund: Refund, frozen: Frozen | None) -> Verdict | None:
-    """What may be done about a refund in review (or reversed); None in any other state."""
+def judge(engine: Engine, refund: Refund, fingerprint: str | None) -> Verdict | None:
+    """What may be done about a refund in review (or reversed); None in any other state.
+
+    `fingerprint`: of its last attempt, None where there was none.
+    """
     if refund.state not in (State.REVIEW, State.REVERSED) or refund.cause is None:
         return None
     account = engine.accounts.get(refund.account)
     if account is None:
         return Verdict(Advice.HUMAN_ONLY, ("its account is no longer configured",))
-    matches = frozen is None or frozen.fingerprint == account.provider.fingerprint
+    matches = fingerprint is None or fingerprint == account.provider.fingerprint
 
     return verdict(refund.case(fingerprint_matches=matches), refund.cause, engine.clock(), account.policy)
 
@@ -57,88 +60,138 @@ def judge(engine: Engine, refund: Refund, frozen: Frozen | None) -> Verdict | No
 def verdict_of(engine: Engine, refund: Refund) -> Verdict | None:
     """`judge`, reading the last attempt."""
     with engine.ledger.read() as connection:
-        frozen = refunds.last_attempts(connection, [refund.id]).get(refund.id)
+        fingerprint = refunds.last_fingerprints(connection, [refund.id]).get(refund.id)
 
-    return judge(engine, refund, frozen)
+    return judge(engine, refund, fingerprint)
 
 
 def retry(engine: Engine, actor: Actor, refund_id: str, *, reason: str) -> Refund:
     """Try again with the same handle and the same bytes. Refused where the verdict does not call it safe."""
-    require(actor, Verb.ACT)
-
-    def work(connection: Connection) -> Refund:
-        refund = _in_review(connection, refund_id)
-        account = _account(engine, refund)
-        frozen = refunds.last_attempts(connection, [refund.id]).get(refund.id)
-        found = judge(engine, refund, frozen)
-        if found is None or found.advice is not Advice.SAFE:
-            advice = found.advice if found else "none"
-            raise Refused("not-safe-to-retry", f"verdict: {advice}; {'; '.join(found.reasons) if found else ''}")
-        now = engine.clock()
-        if not refund.ambiguous:
-            _covered(connection, refund)
-        # What may have been sent is recovered (same bytes, same handle); what certainly was not is sent.
-        state = State.UNKNOWN if refund.ambiguous else State.QUEUED
-        after = moved(
-            refund,
-            state,
-            now,
-            due_at=now,
-            cause=None,
-            note=None,
-            absent=refund.ambiguous,
-            uncounted=refund.attempts,
-            holds=account.alone and refund.ambiguous,
-        )
-        return _apply(connection, refund, after, "refund.retried", actor, {"reason": reason, "handle": refund.handle})
-
-    refund = engine.ledger.run(work)
-    engine.ring("recover" if refund.state is State.UNKNOWN else "send", refund.account)
-
-    return refund
+    return _act(engine, actor, lambda connection: retried(connection, engine, actor, refund_id, reason=reason))
 
 
 def cancel(engine: Engine, actor: Actor, refund_id: str, *, reason: str) -> Refund:
     """Withdraw a refund that was certainly never sent."""
-    require(actor, Verb.ACT)
-
-    def work(connection: Connection) -> Refund:
-        refund = _get(connection, refund_id)
-        if refund.state not in (State.QUEUED, State.AWAITING_APPROVAL, State.REVIEW):
-            raise Conflict("refund-not-cancellable", f"the refund is {refund.state}")
-        if refund.ambiguous or refund.provider_refund_id is not None:
-            raise Conflict("refund-not-cancellable", "it may have been sent: only proof that it was not allows this")
-        after = moved(refund, State.CANCELLED, engine.clock(), due_at=None, holds=False, cause=None)
-        done = _apply(connection, refund, after, "refund.cancelled", actor, {"reason": reason})
-        for request in approvals.open_for(connection, refund.id):
-            approvals.close(
-                connection, request, status="withdrawn", actor=actor.name, now=engine.clock(), reason=reason
-            )
-        return done
-
-    return engine.ledger.run(work)
+    return _act(engine, actor, lambda connection: cancelled(connection, engine, actor, refund_id, reason=reason))
 
 
 def check(engine: Engine, actor: Actor, refund_id: str) -> Refund:
     """Have the provider asked now; the answer moves the refund by itself."""
+    return _act(engine, actor, lambda connection: checked(connection, engine, actor, refund_id))
+
+
+def _act(engine: Engine, actor: Actor, work: Callable[[Connection], Refund]) -> Refund:
     require(actor, Verb.ACT)
-
-    def work(connection: Connection) -> Refund:
-        refund = _get(connection, refund_id)
-        if refund.state not in (State.UNKNOWN, State.PENDING, State.REVIEW, State.SENDING):
-            raise Conflict("nothing-to-ask", f"the refund is {refund.state}")
-        if refund.state is State.SENDING or refund.leased_by is not None:
-            raise Conflict("in-hand", "a worker is at it right now")
-        if refund.provider_refund_id is None and not _account(engine, refund).policy.can_lookup:
-            raise Refused("cannot-ask", f"{refund.provider} cannot be asked about a refund whose id is not known")
-        now = engine.clock()
-        after = replace(refund, due_at=now, updated_at=now)
-        return _apply(connection, refund, after, "refund.check_asked", actor, {})
-
     refund = engine.ledger.run(work)
-    engine.ring("recover" if refund.state is State.UNKNOWN else "poll", refund.account)
+    ring_for(engine, refund)
 
     return refund
+
+
+_LANES = {State.QUEUED: "send", State.UNKNOWN: "recover", State.PENDING: "poll", State.REVIEW: "poll"}
+
+
+def ring_for(engine: Engine, refund: Refund) -> None:
+    """Call a worker to what has just become due."""
+    if refund.state in _LANES:
+        engine.ring(_LANES[refund.state], refund.account)
+
+
+# -- the same inside a transaction: by `more` the event says what else it belongs to --------------------------------
+
+
+def retried(
+    connection: Connection,
+    engine: Engine,
+    actor: Actor,
+    refund_id: str,
+    *,
+    reason: str,
+    more: Mapping[str, Any] | None = None,
+) -> Refund:
+    """`retry`, by somebody who may."""
+    refund = _in_review(connection, refund_id)
+    account = _account(engine, refund)
+    refuse_retry(engine, refund, refunds.last_fingerprints(connection, [refund.id]).get(refund.id))
+    now = engine.clock()
+    if not refund.ambiguous:
+        _covered(connection, refund)
+    # What may have been sent is recovered (same bytes, same handle); what certainly was not is sent.
+    state = State.UNKNOWN if refund.ambiguous else State.QUEUED
+    after = moved(
+        refund,
+        state,
+        now,
+        due_at=now,
+        cause=None,
+        note=None,
+        absent=refund.ambiguous,
+        uncounted=refund.attempts,
+        holds=account.alone and refund.ambiguous,
+    )
+    data = {"reason": reason, "handle": refund.handle, **(more or {})}
+
+    return _apply(connection, refund, after, "refund.retried", actor, data)
+
+
+def refuse_retry(engine: Engine, refund: Refund, fingerprint: str | None) -> None:
+    """Raises Conflict or Refused where another try with the same handle is not possible, or not called safe."""
+    if refund.state is not State.REVIEW:
+        raise Conflict("not-in-review", f"the refund is {refund.state}")
+    found = judge(engine, refund, fingerprint)
+    if found is None or found.advice is not Advice.SAFE:
+        advice = found.advice if found else "none"
+        raise Refused("not-safe-to-retry", f"verdict: {advice}; {'; '.join(found.reasons) if found else ''}")
+
+
+def cancelled(
+    connection: Connection,
+    engine: Engine,
+    actor: Actor,
+    refund_id: str,
+    *,
+    reason: str,
+    more: Mapping[str, Any] | None = None,
+) -> Refund:
+    """`cancel`, by somebody who may."""
+    refund = _get(connection, refund_id)
+    refuse_cancel(refund)
+    after = moved(refund, State.CANCELLED, engine.clock(), due_at=None, holds=False, cause=None)
+    done = _apply(connection, refund, after, "refund.cancelled", actor, {"reason": reason, **(more or {})})
+    for request in approvals.open_for(connection, refund.id):
+        approvals.close(connection, request, status="withdrawn", actor=actor.name, now=engine.clock(), reason=reason)
+
+    return done
+
+
+def refuse_cancel(refund: Refund) -> None:
+    """Raises Conflict where a refund may have been sent, or is final."""
+    if refund.state not in (State.QUEUED, State.AWAITING_APPROVAL, State.REVIEW):
+        raise Conflict("refund-not-cancellable", f"the refund is {refund.state}")
+    if refund.ambiguous or refund.provider_refund_id is not None:
+        raise Conflict("refund-not-cancellable", "it may have been sent: only proof that it was not allows this")
+
+
+def checked(
+    connection: Connection, engine: Engine, actor: Actor, refund_id: str, *, more: Mapping[str, Any] | None = None
+) -> Refund:
+    """`check`, by somebody who may."""
+    refund = _get(connection, refund_id)
+    refuse_check(engine, refund)
+    now = engine.clock()
+    after = replace(refund, due_at=now, updated_at=now)
+
+    return _apply(connection, refund, after, "refund.check_asked", actor, more or {})
+
+
+def refuse_check(engine: Engine, refund: Refund) -> None:
+    """Raises Conflict or Refused where there is nothing to ask, or nobody who could be asked."""
+    if refund.state not in (State.UNKNOWN, State.PENDING, State.REVIEW, State.SENDING):
+        raise Conflict("nothing-to-ask", f"the refund is {refund.state}")
+    if refund.state is State.SENDING or refund.leased_by is not None:
+        raise Conflict("in-hand", "a worker is at it right now")
+    if refund.provider_refund_id is None and not _account(engine, refund).policy.can_lookup:
+        raise Refused("cannot-ask", f"{refund.provider} cannot be asked about a refund whose id is not known")
 
 
 def comment(engine: Engine, actor: Actor, refund_id: str, text: str) -> None:

@@ -35,6 +35,18 @@ def parse(words: str, vault: Vault, narrowed: Filter | None = None) -> Filter:
     return wanted
 
 
+def names_people(words: str) -> bool:
+    """Whether a query may hold a customer's name, address or reference."""
+    parts = (part.partition(":") for part in _split(words))
+
+    return any(not (colon and value) or name in HASHED for name, colon, value in parts)
+
+
+def written(**parts: str) -> str:
+    """The query that `parse` reads these parts from; empty ones are left out."""
+    return shlex.join(f"{name}:{value}" for name, value in parts.items() if value)
+
+
 def _split(words: str) -> list[str]:
     if not any(mark in words for mark in ":\"'"):
         return [words.strip()] if words.strip() else []

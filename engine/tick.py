@@ -7,7 +7,8 @@ from domain.refund import moved
 from domain.state import State
 from engine import fanout, notifications
 from engine.bootstrap import Engine
-from ledger import approvals, deliveries, journal, notification, queries, refunds, sessions, webhooks, workers
+from engine.bulk import LANE as BULK
+from ledger import approvals, bulk, deliveries, journal, notification, queries, refunds, sessions, webhooks, workers
 from ledger.approvals import SEND
 from ledger.refunds import Change
 
@@ -20,10 +21,11 @@ EXPIRY_WARNING = 3600.0
 
 
 def tick(engine: Engine) -> list[tuple[str, str]]:
-    """Ring every (account, lane) that has work due, and every webhook endpoint; answers whom it rang."""
+    """Ring every (account, lane) that has work due, every webhook endpoint and bulk operation; answers whom it rang."""
     due = due_work(engine)
     with engine.ledger.read() as connection:
         due += [(endpoint, fanout.LANE) for endpoint in webhooks.due_endpoints(connection, engine.clock())]
+        due += [(operation, BULK) for operation in bulk.due(connection, engine.clock())]
     for account, lane in due:
         engine.ring(lane, account)
 

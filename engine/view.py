@@ -212,7 +212,7 @@ def find(engine: Engine, word: str) -> list[Refund]:
 def dead_view(engine: Engine, refund: Refund) -> dict[str, Any]:
     """A dead letter with its verdict and last attempt."""
     with engine.ledger.read() as connection:
-        frozen = refunds.last_attempts(connection, [refund.id]).get(refund.id)
-    view = refund_view(engine, refund, judge(engine, refund, frozen))
+        fingerprint = refunds.last_fingerprints(connection, [refund.id]).get(refund.id)
+    view = refund_view(engine, refund, judge(engine, refund, fingerprint))
 
     return {**view, "note": refund.note, "assignee": refund.assignee, "replay_until": stamp(refund.replay_until)}

@@ -1,6 +1,6 @@
 """Requests that a second person decides. The database itself refuses that requester and approver are one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -154,6 +154,13 @@ def open_for(connection: Connection, refund_id: str) -> list[Approval]:
     query = select(*_COLUMNS).where(approval.c.refund_id == refund_id, approval.c.status == "open")
 
     return [Approval(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001
+
+
+def asked_about(connection: Connection, refund_ids: Sequence[str]) -> set[str]:
+    """Which of these refunds an open request is about."""
+    query = select(approval.c.refund_id).where(approval.c.refund_id.in_(refund_ids), approval.c.status == "open")
+
+    return set(connection.scalars(query))
 
 
 def close(

@@ -714,3 +714,63 @@ bookmark = Table(
     Column("at", Double, nullable=False),
     Column("place", Text, nullable=False),
 )
+
+# -- bulk operations -------------------------------------------------------------------------------------------------
+
+# One act on many refunds. `due_at`: when a worker may take it up, the end of the lease while one has it.
+bulk_operation = Table(
+    "bulk_operation",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("kind", String(8), nullable=False),
+    Column("query", String(512), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("reason", String(500), nullable=False),
+    Column("created_by", String(96), nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("pace", Integer, nullable=False),
+    Column("stop_at", Integer, nullable=False),
+    Column("state", String(8), nullable=False, server_default="running"),
+    *(Column(name, Integer, nullable=False) for name in ("total", "skipped", "done", "failed")),
+    Column("due_at", Double),
+    Column("lease", String(32)),
+    Column("ended_at", Double),
+    Column("ended_by", String(96)),
+    Column("end_reason", String(512)),
+    CheckConstraint("kind IN ('retry', 'check', 'cancel')", "kind_known"),
+    CheckConstraint("state IN ('running', 'done', 'stopped')", "state_known"),
+    CheckConstraint("(state = 'running') = (due_at IS NOT NULL)", "due_while_running"),
+    CheckConstraint("done + failed + skipped <= total", "no_more_than_all"),
+)
+Index(
+    "ix_bulk_operation_due",
+    bulk_operation.c.due_at,
+    postgresql_where=text("state = 'running'"),
+    sqlite_where=text("state = 'running'"),
+)
+
+bulk_item = Table(
+    "bulk_item",
+    metadata,
+    Column("operation", String(32), ForeignKey("bulk_operation.id"), primary_key=True),
+    Column("no", Integer, primary_key=True, autoincrement=False),
+    Column("refund_id", String(32), nullable=False),
+    Column("reference", String(64), nullable=False),
+    Column("account", String(64), nullable=False),
+    Column("provider", String(64), nullable=False),
+    Column("amount", BigInteger),
+    Column("currency", String(3)),
+    Column("result", String(8), nullable=False),
+    Column("reason", String(512)),
+    Column("at", Double),
+    CheckConstraint("result IN ('waiting', 'done', 'failed', 'skipped', 'left')", "result_known"),
+)
+Index("ix_bulk_item_result", bulk_item.c.operation, bulk_item.c.result, bulk_item.c.no)
+# A refund waits in one operation at most, whoever asks at the same moment.
+Index(
+    "uq_bulk_item_waiting",
+    bulk_item.c.refund_id,
+    unique=True,
+    postgresql_where=text("result = 'waiting'"),
+    sqlite_where=text("result = 'waiting'"),
+)

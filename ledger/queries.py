@@ -133,6 +133,37 @@ def dead(
 _DEAD = and_(text(FOR_PEOPLE), refund.c.state.in_((State.REVIEW, State.REVERSED)))
 
 
+def open_ones(
+    connection: Connection, states: Sequence[State], *, limit: int, wanted: Filter | None = None
+) -> list[Refund]:
+    """Refunds in these open states that fit, `limit` at most, oldest first.
+
+    Each question reads one index of what is open, and nothing else of the table. They have no order of their own: where
+    more fit than `limit`, which of them are answered is left open.
+    """
+    people = [each for each in states if each in _PEOPLES]
+    parts = [(FOR_PEOPLE, people)]
+    parts += [
+        (lane_predicate(lane), [each for each in own if each in set(states) - _PEOPLES]) for lane, own in LANES.items()
+    ]
+    found: list[Refund] = []
+    for words, those in parts:
+        query = select(*COLUMNS).where(text(words), refund.c.state.in_(those), *_clauses(wanted or Filter()))
+        found += map(load, connection.execute(query.limit(limit - len(found)))) if those else ()
+
+    return sorted(found, key=lambda each: each.id)
+
+
+_PEOPLES = {State.AWAITING_APPROVAL, State.REVIEW, State.REVERSED}
+
+
+def among(connection: Connection, refund_ids: Sequence[str]) -> list[Refund]:
+    """These refunds, oldest first; who is not there is left out."""
+    query = select(*COLUMNS).where(refund.c.id.in_(refund_ids)).order_by(refund.c.id)
+
+    return [load(row) for row in connection.execute(query)]
+
+
 def dead_groups(connection: Connection, now: float) -> list[dict[str, Any]]:
     """Dead letters by cause, failure and provider, with how many in the last 1 h, 3 h, 24 h, 3 d and 7 d."""
     spans = {"1h": 3600, "3h": 10_800, "24h": 86_400, "3d": 259_200, "7d": 604_800}

@@ -379,6 +379,17 @@ def last_attempts(connection: Connection, refund_ids: Sequence[str]) -> dict[str
     }
 
 
+def last_fingerprints(connection: Connection, refund_ids: Sequence[str]) -> dict[str, str]:
+    """Of each refund's newest attempt, whose account it was made with."""
+    ordered = (
+        select(attempt.c.refund_id, attempt.c.fingerprint)
+        .where(attempt.c.refund_id.in_(refund_ids))
+        .order_by(attempt.c.refund_id, attempt.c.no)
+    )
+
+    return {row.refund_id: row.fingerprint for row in connection.execute(ordered)}
+
+
 _PROBES = {
     # The order is that of the index: without it a walk through the table to the first match may look quicker.
     lane: text(

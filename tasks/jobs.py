@@ -69,6 +69,12 @@ def reconcile(account: str) -> None:
     runtime().begin("reconcile", account)
 
 
+@app.task(name="refunds.bulk", max_retries=0)
+def bulk(operation: str) -> None:
+    """Go on with a bulk operation."""
+    runtime().begin("bulk", operation)
+
+
 @app.task(name="refunds.compare", max_retries=0)
 def compare() -> None:
     """Start the reconciliations that are due, and go on with those that were left; each minute."""

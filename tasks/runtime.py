@@ -15,8 +15,9 @@ import uvloop
 
 from config.settings import Settings
 from engine import look, notifications
-from engine.account import Account
 from engine.bootstrap import Engine, bootstrap
+from engine.bulk import LANE as BULK
+from engine.bulk_run import carry_out
 from engine.deliver import Deliveries
 from engine.fanout import LANE as DELIVER
 from engine.pump import Pump
@@ -74,18 +75,17 @@ class Runtime:
             self.engine.bell.free(DELIVER, endpoint)
         self._loop.call_soon_threadsafe(self._deliveries.wake, endpoint)
 
-    def begin(self, lane: str, account: str) -> None:
-        """Begin a slice of what an account has besides payments; the task does not wait for it, nor does the pool.
+    def begin(self, lane: str, name: str) -> None:
+        """Begin a slice of what is done beside payments, for an account or a bulk operation.
 
-        While one is going on here the next is begun after it.
+        The task does not wait for it, nor does the pool. While one is going on here the next is begun after it.
         """
-        configured = self.engine.accounts.get(account)
-        if configured is None:
+        if lane != BULK and name not in self.engine.accounts:
             return
-        if (lane, account) in self._aside:
-            self._again.add((lane, account))
+        if (lane, name) in self._aside:
+            self._again.add((lane, name))
         else:
-            self._aside[lane, account] = asyncio.run_coroutine_threadsafe(self._slice(lane, configured), self._loop)
+            self._aside[lane, name] = asyncio.run_coroutine_threadsafe(self._slice(lane, name), self._loop)
 
     def close(self) -> None:
         """Claim nothing more, finish what is in flight, write it down, close."""
@@ -98,21 +98,24 @@ class Runtime:
         self._thread.join(timeout=5)
         self.engine.close()
 
-    async def _slice(self, lane: str, account: Account) -> None:
+    async def _slice(self, lane: str, name: str) -> None:
         more = False
         try:
-            more = await self._work(lane, account)
+            more = await self._work(lane, name)
         except Exception:
             # What it had begun is due again, or has a bookmark: the next round goes on from there.
-            log.exception("slice.failed", lane=lane, account=account.name)
+            log.exception("slice.failed", lane=lane, name=name)
         finally:
-            del self._aside[lane, account.name]
-        if more or (lane, account.name) in self._again:
-            self._again.discard((lane, account.name))
-            await asyncio.to_thread(self._ring_again, lane, account.name)
+            del self._aside[lane, name]
+        if more or (lane, name) in self._again:
+            self._again.discard((lane, name))
+            await asyncio.to_thread(self._ring_again, lane, name)
 
-    async def _work(self, lane: str, account: Account) -> bool:
-        network = self._transport(account.name)
+    async def _work(self, lane: str, name: str) -> bool:
+        if lane == BULK:
+            await carry_out(self.engine, name)
+            return False
+        account, network = self.engine.accounts[name], self._transport(name)
         if lane == notifications.LANE:
             return await look.process(self.engine, account, network, asyncio.to_thread)
 

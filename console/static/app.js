@@ -141,8 +141,8 @@ function stale(words) {
 }
 
 const statusOf = (event) => event.detail.ctx?.response?.status ?? event.detail.ctx?.response?.raw?.status;
-// What is no page stays out of the page.
-document.addEventListener("htmx:before:swap", (event) => { if (statusOf(event) >= 400) event.preventDefault(); });
+// What is no page stays out of the page, and what was asked for before somebody began to work on it comes too late.
+document.addEventListener("htmx:before:swap", (event) => { if (statusOf(event) >= 400 || busy()) event.preventDefault(); });
 document.addEventListener("htmx:after:request", (event) => {
   const status = statusOf(event);
   if (status === 401) return stale("Your session ended. What is shown may be old: sign in again in this tab.");
@@ -177,10 +177,11 @@ let lastTicked = null;
 document.addEventListener("click", (event) => {
   const ask = event.target.closest("[data-close]")?.closest("details");
   if (ask) { ask.open = false; $("summary", ask).focus(); }
-  if (event.target.matches("#bulk [type=checkbox]")) tick(event);
+  if (event.target.matches("#bulk tbody [type=checkbox]")) tick(event);
+  if (event.target.matches("#bulk [data-page]")) all("#bulk tbody [type=checkbox]").forEach((each) => { each.checked = event.target.checked; });
 });
 function tick(event) {
-  const boxes = all("#bulk [type=checkbox]");
+  const boxes = all("#bulk tbody [type=checkbox]");
   const [from, to] = [boxes.indexOf(lastTicked), boxes.indexOf(event.target)];
   if (event.shiftKey && from >= 0) boxes.slice(Math.min(from, to), Math.max(from, to) + 1).forEach((each) => { each.checked = event.target.checked; });
   lastTicked = event.target;
@@ -188,7 +189,7 @@ function tick(event) {
 
 /* -- keys: none while somebody types; Escape closes ---------------------------------------------------------------- */
 
-const places = { o: "/", r: "/refunds", d: "/dead", a: "/approvals", p: "/accounts", q: "/queues", l: "/audit" };
+const places = { o: "/", r: "/refunds", d: "/dead", a: "/approvals", p: "/accounts", q: "/queues", b: "/bulk", l: "/audit" };
 let went = false;
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") return all("details.ask[open], details.who[open]").forEach((each) => { each.open = false; });

@@ -141,23 +141,6 @@ def test_a_viewer_is_offered_nothing_and_may_do_nothing(world, visit):
     visit.allow("403")
 
 
-def test_what_is_safe_is_retried_in_many_after_a_preview(world, visit):
-    page = visit("/dead")
-    for reference in ("unsent-smartretry-0", "unsent-smartretry-1", "wrong-smartpay-2"):
-        page.get_by_label(f"Select {reference}").check()
-    page.get_by_role("button", name="Retry the selected").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Before 2 are retried")
-    expect(page.get_by_text("20.00 USD")).to_be_visible()
-    page.get_by_label("Reason").fill("the provider takes requests again")
-    page.get_by_label("Type 2 to confirm").fill("2")
-    page.get_by_role("button", name="Retry 2").click()
-
-    expect(page.get_by_text("retried: queued")).to_have_count(2)
-    for reference in ("unsent-smartretry-0", "unsent-smartretry-1"):
-        world.wait_for(reference, "succeeded")
-    assert world.refund("wrong-smartpay-2").state == "review"
-
-
 def test_a_refresh_takes_no_tick_no_focus_and_no_typed_word(world, visit):
     page = visit("/dead")
     box = page.get_by_label("Select wrong-smartpay-3")

@@ -12,7 +12,15 @@ TOO_WIDE = """[...document.querySelectorAll("main *")]
     .filter(each => each.getBoundingClientRect().right > 320 && !each.closest(".scroll"))
     .map(each => each.outerHTML.slice(0, 80))"""
 SCREENS = ("/", "/?window=24h", "/refunds", "/refunds?q=nothing", "/refunds?q=colour:blue", "/refunds/new")
-SCREENS += ("/refunds/new?account=smart2pay&payment=1", "/dead", "/approvals", "/approvals?tab=decided", "/accounts")
+SCREENS += (
+    "/refunds/new?account=smart2pay&payment=1",
+    "/dead",
+    "/bulk",
+    "/bulk/new?kind=check&q=state:review",
+    "/approvals",
+    "/approvals?tab=decided",
+    "/accounts",
+)
 SCREENS += ("/accounts/smart2pay", "/queues", "/audit", "/settings")
 
 

@@ -10,7 +10,15 @@ from engine.submit import submit
 from ledger import journal
 
 PAGES = ("/", "/refunds", "/refunds?q=order:1", "/refunds/new", "/dead", "/approvals", "/approvals?tab=decided")
-PAGES += ("/accounts", "/accounts/smart2pay", "/queues", "/audit", "/audit?subject=account/smart2pay", "/settings")
+PAGES += (
+    "/bulk",
+    "/accounts",
+    "/accounts/smart2pay",
+    "/queues",
+    "/audit",
+    "/audit?subject=account/smart2pay",
+    "/settings",
+)
 OURS = {"sec-fetch-site": "same-origin"}
 
 
@@ -95,13 +103,14 @@ def test_who_may_not_act_is_refused_in_the_use_case_and_it_is_on_record(staffed,
         ("vic", "/accounts/smart2pay/pause"),
         ("pia", "/accounts/smart2pay/breaker/open"),
         ("pia", "/refunds?account=smart2pay&payment=1&amount=1&currency=EUR&reference=x"),
-        ("vic", "/dead/retry"),
+        ("vic", "/bulk"),
         ("vic", "/workers/drain?name=w"),
         ("vic", "/settings/users/oli/end"),
     ],
 )
 def test_other_verbs_are_kept_from_those_who_lack_the_role(staffed, visitor, name, path):
     form = {"name": "new", "role": "admin", "reason": "x", "id": "rf_x", "confirm": "1.00 EUR"}
+    form |= {"kind": "retry", "operation": "bo_x", "digest": "x"}
 
     assert visitor(name).post(path, form).status_code == 403
 

@@ -86,19 +86,15 @@ def test_of_several_each_result_is_told(review, refundry):
     assert [each["result"].split(":")[0] for each in told.json()] == ["retried", "skipped"]
 
 
-def test_a_query_chooses_among_what_is_in_review(review, create, refundry):
-    review("R-1", Cause.LEASES_LOST, ambiguous=False)
-    create("R-2", payment="PAY00002")
-
-    told = refundry("dead", "retry", "--query", "cause:leases_lost", "--reason", "workers are back", "-o", "json")
-
-    assert told.status == 0
-    assert len(told.json()) == 1
-    assert refundry("dead", "retry", "--query", "cause:leases_lost").out == "nothing in review fits\n"
-
-
 @pytest.mark.parametrize(
-    "arguments", [("retry",), ("retry", "R-1", "--query", "x"), ("retry", "--new-handle"), ("settle", "R-1")]
+    "arguments",
+    [
+        ("retry",),
+        ("retry", "R-1", "--query", "x"),
+        ("retry", "R-1", "--all"),
+        ("retry", "--new-handle"),
+        ("settle", "R-1"),
+    ],
 )
 def test_half_a_command_is_a_usage_fault(home, refundry, arguments):
     assert refundry("dead", *arguments).status == 2

@@ -20,11 +20,6 @@ def test_help_lists_the_commands_that_there_are(refundry):
         assert f"  {name}" in told.out
 
 
-def test_commands_of_later_versions_are_not_offered(refundry):
-    for name in ("console", "recon", "webhooks", "bulk"):
-        assert refundry(name).status == 2
-
-
 @pytest.mark.parametrize("arguments", [(), ("refunds",), ("dead",), ("db",)])
 def test_without_a_command_help_is_shown_and_the_usage_is_wrong(refundry, arguments):
     told = refundry(*arguments)

@@ -1,7 +1,7 @@
 import pytest
 
 from domain.errors import InvalidJob
-from engine.search import parse
+from engine.search import names_people, parse, written
 from ledger.vault import Vault
 from tests.support.settings import ENCRYPTION_KEY, INDEX_KEY
 
@@ -35,3 +35,22 @@ def test_what_cannot_be_read_is_named(words):
         parse(words, VAULT)
 
     assert caught.value.code == "query-invalid"
+
+
+def test_what_is_written_is_read_again():
+    words = written(cause="leases_lost", account="", failure='it\'s 12 % "odd"')
+
+    assert parse(words, VAULT).causes == ("leases_lost",)
+    assert parse(words, VAULT).failure_codes == ('it\'s 12 % "odd"',)
+    assert parse(words, VAULT).accounts == ()
+    assert written() == ""
+
+
+@pytest.mark.parametrize("words", ["lin@example.com", "Lin Smith", "state:review smith", "name:!", "email:x", "smith:"])
+def test_a_query_that_may_name_a_person_is_known(words):
+    assert names_people(words)
+
+
+@pytest.mark.parametrize("words", ["", "state:review", "ref:R-1 order:'A 1'", "assignee:oli"])
+def test_a_query_that_names_nobody_is_known(words):
+    assert not names_people(words)
