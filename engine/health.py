@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from domain.state import State
+from engine import rotation
 from engine.account import Account
 from engine.ask import ping
 from engine.bootstrap import Engine
@@ -87,7 +88,7 @@ def _grade(overview: dict[str, Any]) -> Grade:
 
 async def doctor(engine: Engine) -> list[Finding]:
     """Look at everything: database, Redis, beat, clock, every account's address and credentials."""
-    findings = [*_database(engine), *_redis(engine), *_beat(engine)]
+    findings = [*_database(engine), *_keys(engine), *_redis(engine), *_beat(engine)]
     findings += [await _account(account) for account in engine.accounts.values()]
 
     return findings
@@ -118,6 +119,27 @@ def _database(engine: Engine) -> list[Finding]:
             for name in sorted(orphaned)
         ),
     ]
+
+
+def _keys(engine: Engine) -> list[Finding]:
+    """Whether what is sealed opens, and whether older keys are still needed."""
+    try:
+        keys = rotation.standing(engine)
+    except SQLAlchemyError:
+        return []
+    again = "run `refundry keys rotate-encryption`"
+    if keys.lately.unreadable:
+        grade, says = Grade.UNHEALTHY, f"{keys.lately.unreadable} of the newest values open with none of them"
+    elif not keys.older and not keys.lately.older:
+        grade, says = Grade.FINE, "one, which opens what was sealed lately"
+    elif keys.done_at is None:
+        grade, says = Grade.ATTENTION, f"older ones may still be needed: {again}"
+    elif keys.lately.older:
+        grade, says = Grade.ATTENTION, f"somebody still seals with an older one: restart every process, then {again}"
+    else:
+        grade, says = Grade.FINE, "the first has sealed everything: the others can be removed"
+
+    return [Finding("encryption keys", grade, says)]
 
 
 def _durable(engine: Engine, connection: Any) -> str:
