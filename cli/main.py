@@ -12,6 +12,7 @@ from cli import (
     accounts,
     approvals,
     audit,
+    data,
     db,
     dead,
     keys,
@@ -80,6 +81,7 @@ app.add_typer(workers.queues_app, name="queues")
 app.add_typer(users.app, name="users")
 app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
+app.add_typer(data.app, name="data")
 app.add_typer(db.app, name="db")
 
 

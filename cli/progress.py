@@ -10,8 +10,8 @@ from cli.output import make_console
 
 
 @contextmanager
-def counted(total: Callable[[], int]) -> Iterator[Callable[[str, int], None]]:
-    """A bar over `total` things, which is asked only where somebody looks; told what is at work, and how many more."""
+def counted(total: Callable[[], int | None]) -> Iterator[Callable[[str, int], None]]:
+    """A bar over `total` things, asked only where somebody looks; it is told what is at work, and how many more."""
     if not sys.stderr.isatty():
         yield lambda _what, _more: None
         return

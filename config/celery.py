@@ -24,6 +24,7 @@ ROUTES = {
     "refunds.reconcile": RECONCILE,
     "refunds.compare": RECONCILE,
     "refunds.housekeep": RECONCILE,
+    "refunds.purge": RECONCILE,
 }
 
 #: Longer than any task runs: a slice of a few seconds and the calls that it still waits for.
@@ -117,6 +118,11 @@ def beat_schedule() -> dict[str, dict[str, Any]]:
         "refunds.housekeep": {
             "task": "refunds.housekeep",
             "schedule": 60.0,
+            "options": {"expires": _TICK_EXPIRES},
+        },
+        "refunds.purge": {
+            "task": "refunds.purge",
+            "schedule": 600.0,
             "options": {"expires": _TICK_EXPIRES},
         },
         "refunds.compare": {

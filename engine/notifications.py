@@ -144,7 +144,7 @@ def housekeep(engine: Engine) -> None:
     now = engine.clock()
     since = now - LONGEST
     engine.ledger.run(lambda connection: external.adopt(connection, actor="system", now=now, since=since))
-    before = now - engine.settings.notifications.keep
+    before = now - min(engine.settings.notifications.keep, engine.settings.retention.personal or LONGEST)
     engine.ledger.run(lambda connection: notification.forget(connection, before=before))
 
 

@@ -109,6 +109,8 @@ refund = Table(
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
     Column("final_at", Double),
+    # When personal data was taken out of it, and of all that belongs to it.
+    Column("erased_at", Double),
     CheckConstraint("amount IS NULL OR amount > 0", "amount_positive"),
     CheckConstraint("amount IS NOT NULL OR NOT resolved", "resolved_has_amount"),
     CheckConstraint(f"state IN ({', '.join(repr(str(s)) for s in State)})", "state_known"),
