@@ -93,12 +93,15 @@ def _evidence(outcome: Outcome, decision: Decision, attempts: int) -> dict[str, 
     return {key: value for key, value in given.items() if value is not None}
 
 
-def announce(refund: Refund, decision: Decision) -> None:
-    """What people must know is a log line of its own."""
+def announce(engine: Engine, refund: Refund, decision: Decision) -> None:
+    """What people must know is a log line of its own; what became final or stands in review is counted."""
+    if refund.state is State.SUCCEEDED and refund.amount is not None:
+        engine.meter.count("succeeded_amount", refund.account, refund.provider, refund.currency or "", by=refund.amount)
     if decision.alert:
         log.error("refund.alert", refund_id=refund.id, account=refund.account, alert=decision.alert)
     if refund.state is State.REVIEW and decision.cause is not None:
         log.warning("refund.review", refund_id=refund.id, account=refund.account, cause=decision.cause)
+        engine.meter.count("dead", refund.account, refund.provider, decision.cause)
 
 
 def bring_evidence(
@@ -137,7 +140,7 @@ def bring_evidence(
         )
         (stands,) = refunds.apply(connection, [replace(change, end=end)])
         if stands is not None and decision is not None:
-            announce(stands, decision)
+            announce(engine, stands, decision)
         return stands is not None and stands.state is not refund.state
 
     return engine.ledger.run(work)

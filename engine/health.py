@@ -17,7 +17,8 @@ from engine.ask import ping
 from engine.bootstrap import Engine
 from engine.operate import switches
 from engine.tick import BEAT
-from ledger import external, notification, queries, rejected, webhooks, workers
+from ledger import external, notification, queries, reconcile, rejected, webhooks, workers
+from ledger.figures import waiting
 from providers.base import Health
 from providers.transport import Transport
 from signals.limits import Breaker
@@ -259,6 +260,11 @@ def figures(engine: Engine, queues: Sequence[str]) -> dict[str, tuple[str, list[
     """What a metrics collector shows of ledger and Redis: name, words, labels and samples."""
     overview = status(engine)
     redis_answers = _redis_word(engine) == "ok"  # an absent figure is no nought
+    now = engine.clock()
+    with engine.ledger.read() as connection:
+        unknowns = waiting(connection, (State.UNKNOWN,))
+        beat = workers.last_beat(connection, BEAT)
+        differing: Samples = [([kind], float(count)) for kind, count in reconcile.open_kinds(connection).items()]
     unknown = [([currency], float(each["amount"])) for currency, each in overview["unknown"].items()]
 
     return {
@@ -269,6 +275,13 @@ def figures(engine: Engine, queues: Sequence[str]) -> dict[str, tuple[str, list[
             [([], overview["oldest_due_seconds"] or 0.0)],
         ),
         "unknown_amount": ("Money of unknown outcome, in minor units.", ["currency"], unknown),
+        "unknown_oldest_seconds": (
+            "Since when the outcome of a refund is unknown.",
+            [],
+            [([], max((now - each["oldest"] for each in unknowns), default=0.0))],
+        ),
+        "beat_age_seconds": ("Since when beat was not heard.", [], [] if beat is None else [([], now - beat)]),
+        "recon_open": ("Open differences of reconciliation.", ["kind"], differing),
         "rejected_open": ("Rejected jobs that nobody has closed.", [], [([], overview["rejected_jobs"])]),
         "breaker_state": (
             "0 closed, 1 half open, 2 open.",

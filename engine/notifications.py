@@ -95,6 +95,7 @@ def receive(
         if address is not None:
             _limit(engine, account, address, now)
         stored = _keep_unproven(engine, account, None, body, now, why=str(error))
+        engine.meter.count("webhooks_in", account, configured.provider.name, "refused")
         log.warning("notification.refused", account=account, why=str(error))
         return Receipt(status=status, id=stored, verified=False, why=str(error))
     why = None if hint.proven else UNPROVEN
@@ -102,6 +103,8 @@ def receive(
     stored = keep(engine, account, hint, body, now, why=why)
     if stored is not None:
         engine.ring(LANE, account)
+    result = "new" if stored is not None else "repeated"
+    engine.meter.count("webhooks_in", account, configured.provider.name, result)
     log.info("notification.received", account=account, kind=clean(hint.kind, 64), id=stored, fresh=stored is not None)
 
     return Receipt(

@@ -726,3 +726,12 @@ bookmark = Table(
     Column("at", Double, nullable=False),
     Column("place", Text, nullable=False),
 )
+
+# Counts of all processes since the ledger was made, each added to by whoever counted: see `ledger/counts.py`.
+counted = Table(
+    "counted",
+    metadata,
+    Column("name", String(48), primary_key=True),
+    Column("labels", String(255), primary_key=True),
+    Column("value", Double, nullable=False),
+)

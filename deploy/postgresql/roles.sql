@@ -47,7 +47,7 @@ BEGIN
     END LOOP;
     FOREACH name IN ARRAY ARRAY[
         'payment', 'refund', 'attempt', 'approval', 'person', 'rejected', 'external', 'account', 'note', 'bookmark',
-        'api_key', 'webhook_endpoint', 'recon_run', 'recon_file', 'recon_line', 'recon_difference'
+        'api_key', 'webhook_endpoint', 'recon_run', 'recon_file', 'recon_line', 'recon_difference', 'counted'
     ] LOOP
         IF to_regclass(name) IS NOT NULL THEN
             EXECUTE format('REVOKE DELETE ON %I FROM refundry_app', name);
