@@ -13,7 +13,6 @@ from config.celery import QUEUES
 from engine.bootstrap import Engine
 from engine.health import figures
 from engine.meter import BUCKETS, COUNTERS, SECONDS, SECONDS_LABELS
-from ledger import counts
 
 _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 #: Counting refunds takes a walk through their table: so many seconds lie between two at least.
@@ -69,10 +68,8 @@ class _Ledger(Collector):
         yield from self._counts()
 
     def _counts(self) -> Iterator[Metric]:
-        """Of all processes; those of this one are written first. Named even while they have counted nothing."""
-        self._engine.meter.flush()
-        with self._engine.ledger.read() as connection:
-            totals = counts.totals(connection)
+        """Of all processes. They are named even while nothing was counted."""
+        totals = self._engine.meter.totals()
         for name, (words, labels) in COUNTERS.items():
             family = CounterMetricFamily(f"refundry_{name}", words, labels=labels)
             for (series, values), total in totals.items():

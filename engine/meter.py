@@ -71,6 +71,12 @@ class Meter:
             self._timer.cancel()
         self.flush()
 
+    def totals(self) -> dict[Series, float]:
+        """What all processes have counted; what this one has is added first."""
+        self.flush()
+        with self._ledger.read() as connection:
+            return counts.totals(connection)
+
     def _arm(self) -> None:
         if self._started and self._timer is None:
             self._timer = Timer(self._pause, self.flush)
