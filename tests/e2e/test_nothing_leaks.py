@@ -13,7 +13,7 @@ import pytest
 from engine import keys, webhooks
 from engine.keys import Scope
 from engine.people import Actor, Role
-from ledger import external, notification, rejected
+from ledger import notification, rejected
 from tests.support.console import PASSWORD, ConsoleServer, add_people
 from tests.support.marks import (
     BANK_ACCOUNT,
@@ -102,7 +102,7 @@ def refundry(system, *arguments, stdin=""):
     return (done.stdout + done.stderr).encode()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_no_secret_and_no_customer_is_found_anywhere(system, api, echo):
     said = {}
     _, hook = webhooks.create(system.engine, ADMIN, echo.url)
@@ -200,18 +200,13 @@ def through_the_command_line(system, jobs):
 def notified(system, api):
     """Forged and unreadable notifications of every provider beside the true ones that came, and their answers."""
     hooks = f"{api.base_url}v1/webhooks"
-    for row in system.rows():
-        if row["account"] in PROVIDERS and row["reference"].startswith("stream") and row["provider_refund_id"]:
-            asked = {"provider": row["account"], "refund_id": row["provider_refund_id"]}
-            for how in ("replayed", "wrong_signature"):
-                system.sandbox.post("/_sandbox/notify", json={**asked, "how": how}).raise_for_status()
     forged = [httpx.post(f"{hooks}/{name}", content=ECHO) for name in (*PROVIDERS, "smartretry", "nowhere")]
 
     def looked():
         with system.engine.ledger.read() as connection:
-            found = notification.listed(connection, limit=1000)
-            external.listed(connection)
-            return len(found) >= len(PROVIDERS) and all(row["state"] != "received" for row in found)
+            rows = notification.listed(connection, limit=1000)
+        true = {row["account"] for row in rows if row["verified"] and row["state"] != "received"}
+        return true == set(PROVIDERS) and any(not row["verified"] for row in rows)
 
     wait_until(looked, timeout=60, what="notifications looked at")
 
