@@ -115,7 +115,7 @@ def test_no_secret_and_no_customer_is_found_anywhere(system, api, echo):
         {"provider": "jpm_smartpay", "fault": "truncated", "first": 1},
     )
 
-    targets = {name: {"url": f"{api.base_url}v1/webhooks/{name}"} for name in PROVIDERS}
+    targets = {name: {"url": str(api.base_url.join(f"/v1/webhooks/{name}"))} for name in PROVIDERS}
     system.sandbox.put("/_sandbox/webhooks", json=targets).raise_for_status()
     through_the_stream(system, jobs)
     through_celery(system, jobs)
@@ -199,7 +199,7 @@ def through_the_command_line(system, jobs):
 
 def notified(system, api):
     """Forged and unreadable notifications of every provider beside the true ones that came, and their answers."""
-    hooks = f"{api.base_url}v1/webhooks"
+    hooks = api.base_url.join("/v1/webhooks")
     forged = [httpx.post(f"{hooks}/{name}", content=ECHO) for name in (*PROVIDERS, "smartretry", "nowhere")]
 
     def looked():
