@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Select, and_, case, insert, not_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, insert, not_, or_, select, tuple_, update
 
 from ledger.models import (
     approval,
@@ -14,17 +14,18 @@ from ledger.models import (
     recon_difference,
     refund,
     rejected,
+    search_term,
     webhook_attempt,
     webhook_delivery,
 )
 from ledger.session import update_rows
+from ledger.terms import HASHES, known_by
 
 #: A refund is looked at by nobody any more. `reversed` is final too, and waits for a person.
 STATES = ("succeeded", "failed", "cancelled", "settled")
 BATCH = 200
 #: Free text that a shop may have put a customer into.
 WORDS = ("description", "metadata")
-_HASHES = ("email_hash", "name_hash", "last_name_hash", "customer_hash")
 
 _ASKED = select(approval.c.id).where(approval.c.refund_id == refund.c.id, approval.c.status == "open").exists()
 _DIFFERS = (
@@ -68,9 +69,7 @@ def page(connection: Connection, *, after: str, until: str, before: float) -> li
 
 def of_customer(connection: Connection, digest: str, *, after: str, before: float) -> list[Found]:
     """The next refunds of whoever has this hash of an e-mail address or of the shop's reference."""
-    query = _seen(before).where(
-        refund.c.id > after, or_(refund.c.email_hash == digest, refund.c.customer_hash == digest)
-    )
+    query = _seen(before).where(refund.c.id > after, known_by([digest], "email_hash", "customer_hash"))
 
     return [Found(*row) for row in connection.execute(query)]
 
@@ -78,17 +77,20 @@ def of_customer(connection: Connection, digest: str, *, after: str, before: floa
 def erase(connection: Connection, ids: Sequence[str], *, before: float, now: float) -> list[str]:
     """Take personal data out of those that are ready, and that nobody holds; answers which."""
     query = (
-        select(refund.c.id, refund.c.job)
+        select(refund.c.id, refund.c.job, *(refund.c[name] for name in HASHES))
         .where(refund.c.id.in_(ids), _ready(before), refund.c.erased_at.is_(None))
         .order_by(refund.c.id)
         .with_for_update(of=refund, skip_locked=True)
     )
-    held = [(str(row.id), _without_words(row.job)) for row in connection.execute(query)]
-    gone = [refund_id for refund_id, _ in held]
+    held = connection.execute(query).all()
+    gone = [str(row.id) for row in held]
     if gone:
-        nothing = {"personal": None, **dict.fromkeys(_HASHES)}
+        terms = {(digest, row.id) for row in held for digest in row[2:] if digest is not None}
+        connection.execute(delete(search_term).where(tuple_(*search_term.primary_key).in_(sorted(terms))))
+        nothing = {"personal": None, **dict.fromkeys(HASHES)}
         connection.execute(update(refund).where(refund.c.id.in_(gone)).values(**nothing, erased_at=now))
-        update_rows(connection, refund, [{"id": each, "job": job} for each, job in held], keys=("id",))
+        jobs = [{"id": row.id, "job": _without_words(row.job)} for row in held]
+        update_rows(connection, refund, jobs, keys=("id",))
         _erase_around(connection, gone)
 
     return gone

@@ -249,6 +249,9 @@ def test_all_that_is_personal_goes_and_the_ledger_stays(engine):
     assert (view["state"], view["amount"], view["payment"]["id"]) == ("succeeded", 2500, "PAY00001")
     assert (view["customer"], view["description"], view["metadata"]) == (None, None, {})
     assert find(engine, EMAIL) == []
+    assert not any(
+        engine.vault.index(*term) in kept for term in (("email", EMAIL), ("name", "smith"), ("customer", "lucky"))
+    )
     verified(engine)
 
 

@@ -1,13 +1,13 @@
 """Counts of all processes, for whoever collects figures.
 
-Revision: 0009
+Revision: 0010
 """
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0009"
-down_revision: str | None = "0008"
+revision = "0010"
+down_revision: str | None = "0009"
 branch_labels: str | None = None
 depends_on: str | None = None
 
