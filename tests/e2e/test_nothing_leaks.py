@@ -136,6 +136,9 @@ def test_no_secret_and_no_customer_is_found_anywhere(system, api, echo):
 
     customer = set(texts({"customer": CUSTOMER, "bank_account": BANK_ACCOUNT}))
     secrets = set(secrets_of(system, key, hook))
+    # What is shown to signed-in people and callers on request: their own words, and a provider's free text.
+    shown = {where: said.pop(where) for where in ("api", "looking", "pages")}
+    assert {where: found(secrets, content) for where, content in shown.items()} == dict.fromkeys(shown, frozenset())
     leaks = {where: found(customer | secrets, content) for where, content in said.items()}
     assert {where: marks for where, marks in leaks.items() if marks} == {}
     assert all(len(content) > 100 for content in said.values())
