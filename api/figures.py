@@ -1,16 +1,18 @@
 """The metrics of this door, and of the ledger behind it, for Prometheus."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from itertools import accumulate
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from config.celery import QUEUES
 from engine.bootstrap import Engine
 from engine.health import figures
+from engine.meter import BUCKETS, COUNTERS, SECONDS, SECONDS_LABELS
 
 _SECONDS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 #: Counting refunds takes a walk through their table: so many seconds lie between two at least.
@@ -63,3 +65,27 @@ class _Ledger(Collector):
                 family.add_metric(values, figure)
             if samples:
                 yield family
+        yield from self._counts()
+
+    def _counts(self) -> Iterator[Metric]:
+        """Of all processes. They are named even while nothing was counted."""
+        totals = self._engine.meter.totals()
+        for name, (words, labels) in COUNTERS.items():
+            family = CounterMetricFamily(f"refundry_{name}", words, labels=labels)
+            for (series, values), total in totals.items():
+                if series == name:
+                    family.add_metric(values, total)
+            yield family
+        yield _seconds({values: total for (series, values), total in totals.items() if series == SECONDS})
+
+
+def _seconds(counted: Mapping[tuple[str, ...], float]) -> Metric:
+    """Buckets are counted one by one, and shown as Prometheus wants them: each with all below it."""
+    family = HistogramMetricFamily(
+        f"refundry_{SECONDS}", "From the commit of an attempt to that of its answer.", labels=SECONDS_LABELS
+    )
+    for labels in sorted({values[:-1] for values in counted}):
+        below = accumulate(counted.get((*labels, bucket), 0) for bucket in BUCKETS)
+        family.add_metric(labels, list(zip(BUCKETS, below, strict=True)), counted.get((*labels, "sum"), 0))
+
+    return family

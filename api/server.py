@@ -31,8 +31,10 @@ def run(settings: Settings, host: str, port: int) -> None:
     configure_logging(settings.logging.level)
     engine = bootstrap(settings, pool_size=settings.api.threads)
     bells = Bells(lambda lane, account: ring(engine, lane, account))
+    serving = replace(engine, ring=bells.ring)
+    serving.meter.start()
     config = uvicorn.Config(
-        build(replace(engine, ring=bells.ring)),
+        build(serving),
         http=PatientProtocol,
         ws="none",
         log_config=None,
@@ -53,6 +55,7 @@ def run(settings: Settings, host: str, port: int) -> None:
         log.info("api.stopped")
     finally:
         bells.close()
+        serving.meter.close()
         engine.close()
 
 

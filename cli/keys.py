@@ -1,21 +1,24 @@
-"""`refundry keys`: what machines open the API with."""
+"""`refundry keys`: what machines open the API with, and what encrypts customers' data."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
 from cli.command import command, group
+from cli.errors import Status
 from cli.output import Row
+from cli.progress import counted
 from cli.session import Session
 from cli.times import duration
-from engine import keys
+from engine import keys, rotation
 from engine.keys import Scope
 from engine.people import Verb
 from engine.view import stamp
 from ledger.keys import ApiKey
 
-app = group("API keys of machines.")
+app = group("API keys of machines; the keys that encrypt customers' data.")
 
 Name = Annotated[
     str, typer.Option("--name", help="The client that it belongs to; two keys of one name may live, for a change.")
@@ -67,6 +70,34 @@ def revoke_key(
     ended = keys.revoke(session.engine, who, key_id)
 
     session.out.one(_view(session, ended), lambda: [f"{ended.id} of {ended.name} opens nothing any more"])
+
+
+TALLY_COLUMNS: dict[str, Callable[[Row], Any]] = {
+    "Column": lambda row: row["column"],
+    "Values": lambda row: row["values"],
+    "Older key": lambda row: row["older"],
+    "Unreadable": lambda row: row["unreadable"],
+}
+
+
+@command(app, "rotate-encryption")
+def rotate_encryption(
+    session: Session,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what older keys have sealed.")] = False,
+) -> int | None:
+    """Encrypt everything with the first of security.encryption_keys, beside running workers.
+
+    May be stopped and run again: it goes on where it was. Exit status 1 while older keys are needed, or no key opens a
+    value.
+    """
+    who = session.actor(Verb.ADMINISTER)
+    work, walks = (rotation.survey, 1) if dry_run else (rotation.rotate, 2)
+    with counted(lambda: walks * rotation.expected(session.engine)) as heard:
+        found = work(session.engine, who, heard)
+    session.out.rows((asdict(each) for each in found), TALLY_COLUMNS, empty="")
+
+    return Status.REFUSED if any(each.older or each.unreadable for each in found) else None
 
 
 def _view(session: Session, key: ApiKey) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from cli import (
     approvals,
     audit,
     bulk,
+    data,
     db,
     dead,
     keys,
@@ -82,6 +83,7 @@ app.add_typer(workers.queues_app, name="queues")
 app.add_typer(users.app, name="users")
 app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")
+app.add_typer(data.app, name="data")
 app.add_typer(db.app, name="db")
 
 

@@ -25,6 +25,7 @@ ROUTES = {
     "refunds.compare": RECONCILE,
     "refunds.bulk": RECONCILE,
     "refunds.housekeep": RECONCILE,
+    "refunds.purge": RECONCILE,
 }
 
 #: Longer than any task runs: a slice of a few seconds and the calls that it still waits for.
@@ -121,6 +122,11 @@ def beat_schedule() -> dict[str, dict[str, Any]]:
         "refunds.housekeep": {
             "task": "refunds.housekeep",
             "schedule": 60.0,
+            "options": {"expires": _TICK_EXPIRES},
+        },
+        "refunds.purge": {
+            "task": "refunds.purge",
+            "schedule": 600.0,
             "options": {"expires": _TICK_EXPIRES},
         },
         "refunds.compare": {

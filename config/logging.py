@@ -1,6 +1,7 @@
 """The one log pipeline: structlog's lines and the standard library's leave by the same door, redacted."""
 
 import logging
+import re
 import sys
 from typing import TextIO
 
@@ -11,18 +12,24 @@ from config.redaction import redact
 
 #: These bring handlers and levels of their own.
 _TAKEN_OVER = ("celery", "celery.task", "celery.redirected", "uvicorn", "uvicorn.error", "uvicorn.access")
-#: These say something for every request.
+#: These say something for every request, or at level DEBUG whole messages.
 #: `celery.app.trace` and `celery.worker.strategy` say two lines for every doorbell.
 _QUIET = (
     "celery.app.trace",
+    "celery.pool",
     "celery.worker.strategy",
     "httpx",
     "httpcore",
     "aiohttp.access",
     "asyncio",
     "kombu",
+    "sqlalchemy",
     "amqp",
 )
+
+
+#: Where Celery begins to quote a message that it cannot take, which may be a job.
+_QUOTED = re.compile(r"The full contents of the message|\n+body: ")
 
 
 def configure(level: str, json: bool | None = None, stream: TextIO | None = None) -> None:  # noqa: FBT001
@@ -64,8 +71,16 @@ def _handler(stream: TextIO, *, json: bool) -> logging.Handler:
         structlog.processors.JSONRenderer(ensure_ascii=False) if json else _console(),
     ]
     handler = logging.StreamHandler(stream)
+    handler.addFilter(_without_messages)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=_shared(), processors=last))
     return handler
+
+
+def _without_messages(record: logging.LogRecord) -> bool:
+    if record.name.startswith("celery.worker"):
+        record.msg, record.args = _QUOTED.split(record.getMessage(), maxsplit=1)[0].rstrip(), ()
+
+    return True
 
 
 def _console() -> Processor:

@@ -11,6 +11,17 @@ from uuid import UUID
 from structlog.typing import EventDict, WrappedLogger
 
 MASK = "[redacted]"
+#: Under these keys words are shown, cleaned; under any other only their type. Numbers may stand anywhere.
+SHOWN = frozenset(
+    {
+        *("event", "level", "timestamp", "logger", "exception", "stack", "exception_type"),
+        *("account", "accounts", "provider", "endpoint", "lane", "loop", "source", "queue", "queues", "worker", "task"),
+        *("refund_id", "id", "ids", "delivery_id", "order_id", "handle", "idempotency_key", "key", "payment"),
+        *("reference", "request", "request_id", "trace_id", "span_id", "traceparent", "method", "route", "path", "url"),
+        *("actor", "alert", "at", "cause", "code", "error", "fault", "faults", "kind", "name", "note", "outcome"),
+        *("reason", "signal", "state", "states", "status", "version", "what", "why"),
+    }
+)
 #: Keys whose values may be tables or lists; anywhere else these are left out.
 NESTED = frozenset({"accounts", "counts", "faults", "outcomes", "queues", "states"})
 #: Keys whose values may be long; anywhere else the tail is cut.
@@ -44,6 +55,14 @@ def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 def clean(key: str, value: object) -> object:
     """The value as it may be shown under this key."""
+    words = not isinstance(value, bool | int | float | Mapping | list | tuple | set | frozenset | None)
+    if words and key not in SHOWN and not _is_secret(key):
+        return f"[{type(value).__name__}]"
+
+    return _cleaned(key, value)
+
+
+def _cleaned(key: str, value: object) -> object:
     if value is None or isinstance(value, bool | int | float):
         return MASK if _is_secret(key) and value not in (None, True, False) else value
     if _is_secret(key):
@@ -65,10 +84,10 @@ def _nested(key: str, value: object) -> object:
 
 
 def _inner(key: str, value: object) -> object:
-    """Inside an allowed value a further table is allowed too."""
+    """Inside an allowed value further tables and words are allowed too."""
     if isinstance(value, Mapping | list | tuple | set | frozenset) and not _is_secret(key):
         return _nested(key, value)
-    return clean(key, value)
+    return _cleaned(key, value)
 
 
 def _text(key: str, value: object) -> str:

@@ -297,6 +297,12 @@ class ReconcileSettings(Section):
     books: Seconds = 3600.0
 
 
+class RetentionSettings(Section):
+    """`[retention]`: how long personal data is kept once a refund is final; without it, until somebody asks."""
+
+    personal: Seconds | None = None
+
+
 class LoggingSettings(Section):
     """`[logging]`."""
 
@@ -324,6 +330,7 @@ class Settings(BaseSettings):
     intake: IntakeSettings = IntakeSettings()
     notifications: NotificationSettings = NotificationSettings()
     reconcile: ReconcileSettings = ReconcileSettings()
+    retention: RetentionSettings = RetentionSettings()
     logging: LoggingSettings = LoggingSettings()
     api: ApiSettings = ApiSettings()
     webhooks: WebhookSettings = WebhookSettings()

@@ -37,6 +37,7 @@ def main() -> None:
     if settings.redis.url is not None:
         configure(settings)
     engine = engine_with_bells(settings)
+    engine.meter.start()
     _introduce(engine, given.host, given.port, link=given.link)
     try:
         uvicorn.run(

@@ -17,6 +17,7 @@ from domain.policy import Policy, replay_until
 from domain.reconcile import Verdict
 from domain.settlement import Notation
 from engine.account import Account, default_policy
+from engine.meter import Meter
 from engine.refusals import Refusals
 from ledger.session import Ledger
 from ledger.vault import Vault
@@ -74,6 +75,11 @@ class Engine:
         return Rates(self.quick)
 
     @cached_property
+    def meter(self) -> Meter:
+        """What this process counts."""
+        return Meter(self.ledger)
+
+    @cached_property
     def refusals(self) -> Refusals:
         """Refused notifications that are only counted."""
         return Refusals(self.ledger)
@@ -95,6 +101,9 @@ class Engine:
         refusals: Refusals | None = self.__dict__.get("refusals")
         if refusals is not None:
             refusals.close()
+        meter: Meter | None = self.__dict__.get("meter")
+        if meter is not None:
+            meter.close()
         self.ledger.dispose()
         for name in ("redis", "quick"):
             client: Redis | None = self.__dict__.get(name)

@@ -77,6 +77,7 @@ def _settled(engine: Engine, connection: Connection, holder: Endpoint, tried: Se
     given = engine.settings.webhooks
     results = [_judged(engine, each) for each in tried]
     for sent in deliveries.settle(connection, results):
+        engine.meter.count("webhooks_out", sent.state)
         if sent.state is Told.UNDELIVERED:
             log.error("webhook.undelivered", endpoint=holder.id, delivery_id=sent.delivery.id, status=sent.reply.status)
     health = holder.health

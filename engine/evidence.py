@@ -97,12 +97,15 @@ def _evidence(outcome: Outcome, decision: Decision, attempts: int) -> dict[str, 
     return {key: value for key, value in given.items() if value is not None}
 
 
-def announce(refund: Refund, decision: Decision) -> None:
-    """What people must know is a log line of its own."""
+def announce(engine: Engine, refund: Refund, decision: Decision) -> None:
+    """What people must know is a log line of its own; what became final or stands in review is counted."""
+    if refund.state is State.SUCCEEDED and refund.amount is not None:
+        engine.meter.count("succeeded_amount", refund.account, refund.provider, refund.currency or "", by=refund.amount)
     if decision.alert:
         log.error("refund.alert", refund_id=refund.id, account=refund.account, alert=decision.alert)
     if refund.state is State.REVIEW and decision.cause is not None:
         log.warning("refund.review", refund_id=refund.id, account=refund.account, cause=decision.cause)
+        engine.meter.count("dead", refund.account, refund.provider, decision.cause)
 
 
 class Brought(StrEnum):
@@ -170,7 +173,7 @@ def place(
     change = judged(refund, refund, decision, outcome, now, account, actor=actor, fenced=False)
     (stands,) = refunds.apply(connection, [replace(change, end=end)])
     if stands is not None:
-        announce(stands, decision)
+        announce(engine, stands, decision)
 
     return stands is not None and stands.state is not refund.state
 

@@ -11,12 +11,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from domain.state import State
+from engine import rotation
 from engine.account import Account
 from engine.ask import ping
 from engine.bootstrap import Engine
 from engine.operate import switches
 from engine.tick import BEAT
-from ledger import external, notification, queries, rejected, webhooks, workers
+from ledger import external, notification, queries, reconcile, rejected, webhooks, workers
+from ledger.figures import waiting
 from providers.base import Health
 from providers.transport import Transport
 from signals.limits import Breaker
@@ -87,7 +89,7 @@ def _grade(overview: dict[str, Any]) -> Grade:
 
 async def doctor(engine: Engine) -> list[Finding]:
     """Look at everything: database, Redis, beat, clock, every account's address and credentials."""
-    findings = [*_database(engine), *_redis(engine), *_beat(engine)]
+    findings = [*_database(engine), *_keys(engine), *_redis(engine), *_beat(engine)]
     findings += [await _account(account) for account in engine.accounts.values()]
 
     return findings
@@ -118,6 +120,27 @@ def _database(engine: Engine) -> list[Finding]:
             for name in sorted(orphaned)
         ),
     ]
+
+
+def _keys(engine: Engine) -> list[Finding]:
+    """Whether what is sealed opens, and whether older keys are still needed."""
+    try:
+        keys = rotation.standing(engine)
+    except SQLAlchemyError:
+        return []
+    again = "run `refundry keys rotate-encryption`"
+    if keys.lately.unreadable:
+        grade, says = Grade.UNHEALTHY, f"{keys.lately.unreadable} of the newest values open with none of them"
+    elif not keys.older and not keys.lately.older:
+        grade, says = Grade.FINE, "one, which opens what was sealed lately"
+    elif keys.done_at is None:
+        grade, says = Grade.ATTENTION, f"older ones may still be needed: {again}"
+    elif keys.lately.older:
+        grade, says = Grade.ATTENTION, f"somebody still seals with an older one: restart every process, then {again}"
+    else:
+        grade, says = Grade.FINE, "the first has sealed everything: the others can be removed"
+
+    return [Finding("encryption keys", grade, says)]
 
 
 def _durable(engine: Engine, connection: Any) -> str:
@@ -237,6 +260,11 @@ def figures(engine: Engine, queues: Sequence[str]) -> dict[str, tuple[str, list[
     """What a metrics collector shows of ledger and Redis: name, words, labels and samples."""
     overview = status(engine)
     redis_answers = _redis_word(engine) == "ok"  # an absent figure is no nought
+    now = engine.clock()
+    with engine.ledger.read() as connection:
+        unknowns = waiting(connection, (State.UNKNOWN,))
+        beat = workers.last_beat(connection, BEAT)
+        differing: Samples = [([kind], float(count)) for kind, count in reconcile.open_kinds(connection).items()]
     unknown = [([currency], float(each["amount"])) for currency, each in overview["unknown"].items()]
 
     return {
@@ -247,6 +275,13 @@ def figures(engine: Engine, queues: Sequence[str]) -> dict[str, tuple[str, list[
             [([], overview["oldest_due_seconds"] or 0.0)],
         ),
         "unknown_amount": ("Money of unknown outcome, in minor units.", ["currency"], unknown),
+        "unknown_oldest_seconds": (
+            "Since when the outcome of a refund is unknown.",
+            [],
+            [([], max((now - each["oldest"] for each in unknowns), default=0.0))],
+        ),
+        "beat_age_seconds": ("Since when beat was not heard.", [], [] if beat is None else [([], now - beat)]),
+        "recon_open": ("Open differences of reconciliation.", ["kind"], differing),
         "rejected_open": ("Rejected jobs that nobody has closed.", [], [([], overview["rejected_jobs"])]),
         "breaker_state": (
             "0 closed, 1 half open, 2 open.",

@@ -17,6 +17,7 @@ from domain.job import MAX_BYTES
 from domain.refund import clean
 from engine.bootstrap import Engine
 from engine.ids import new_id
+from engine.redact import redacted_body
 from engine.submit import Receipt, submit, submit_many
 from ledger import rejected
 from ledger.rejected import Rejection
@@ -139,7 +140,7 @@ def rejection(engine: Engine, body: bytes, problem: InvalidJob | Refused, source
         body=engine.vault.seal(kept),
         size=len(body),
         body_hash=hashlib.sha256(body).hexdigest(),
-        head=body[:HEAD] if len(body) <= MAX_BYTES else b"",
+        head=redacted_body(body, HEAD) if len(body) <= MAX_BYTES else b"",
     )
 
 

@@ -67,6 +67,7 @@ def receive(
         if address is not None:
             _limit(engine, account, address, now)
         stored = _keep_unproven(engine, account, None, body, now, why=str(error))
+        engine.meter.count("webhooks_in", account, configured.provider.name, "refused")
         log.warning("notification.refused", account=account, why=str(error))
         return Receipt(status=status, id=stored, verified=False, why=str(error))
     why = None if hint.proven else UNPROVEN
@@ -74,6 +75,8 @@ def receive(
     stored = keep(engine, account, hint, body, now, why=why)
     if stored is not None:
         engine.ring(LANE, account)
+    result = "new" if stored is not None else "repeated"
+    engine.meter.count("webhooks_in", account, configured.provider.name, result)
     log.info("notification.received", account=account, kind=clean(hint.kind, 64), id=stored, fresh=stored is not None)
 
     return Receipt(
@@ -116,7 +119,7 @@ def housekeep(engine: Engine) -> None:
     now = engine.clock()
     since = now - LONGEST
     engine.ledger.run(lambda connection: external.adopt(connection, actor="system", now=now, since=since))
-    before = now - engine.settings.notifications.keep
+    before = now - min(engine.settings.notifications.keep, engine.settings.retention.personal or LONGEST)
     engine.ledger.run(lambda connection: notification.forget(connection, before=before))
 
 

@@ -17,7 +17,7 @@ MAX_PARTS = 4096
 _MAX_NAME = 64
 # Members of the providers' answers that carry people's or banks' data, by the words in their names.
 _PRIVATE = re.compile(
-    r"mail|phone|^name$|(first|last|full|given|family).?name|surname|customer(?!.?id)|holder|iban|swift|bic$|branch"
+    r"mail|phone|bank.?(name|account)|^name$|(first|last|full|given|family).?name|surname|customer(?!.?id)|holder|iban|swift|bic$|branch"
     r"|account.?number|sort.?code|agency|security.?number|birth|document|address|street|card.?number|\bpan\b|secret"
     r"|token|authorization|signature",
     re.IGNORECASE,
@@ -70,5 +70,7 @@ def _masked(value: Any) -> Any:
         return {key: MASK if inner is not None and _is_private(key) else _masked(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_masked(inner) for inner in value]
+    if isinstance(value, str):
+        return _EMAIL.sub(MASK, value)
 
     return value

@@ -409,6 +409,8 @@ class Steps:
         change = judged(sent.refund, refund, decision, outcome, now, self.account, actor=self.engine.worker)
         end = None if sent.no is None else self._end(sent.no, sent.answer, outcome, now)
         change = replace(change, end=end)
+        if end is not None and not retried:
+            self._count(sent.refund, end)
         if retried:
             change = replace(change, after=replace(change.after, holds=False))
         try:
@@ -435,8 +437,13 @@ class Steps:
             note=note_of(outcome),
         )
 
+    def _count(self, refund: Refund, end: AttemptEnd) -> None:
+        """The attempt began with the commit that last changed the refund."""
+        seconds = max(0.0, end.ended_at - refund.updated_at)
+        self.engine.meter.attempt(refund.account, refund.provider, end.outcome, seconds)
+
     def _after(self, refund: Refund, decision: Decision) -> None:
-        announce(refund, decision)
+        announce(self.engine, refund, decision)
         if decision.pause_account:
             self._soon(pause_for_credentials, self.engine, self.account.name, decision.note)
         if refund.state in FINAL and self.account.alone:
@@ -455,7 +462,7 @@ class Steps:
         now = self.engine.clock()
         after = decided(refund, decision, now, alone=self.account.alone)
         await self._change(refund, after, "refund.review", {"cause": cause})
-        announce(after, decision)
+        announce(self.engine, after, decision)
 
     async def _change(
         self,

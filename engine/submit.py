@@ -70,6 +70,9 @@ def submit_many(
         for each in checked
     ]
     if not dry_run:
+        for each in receipts:
+            if each.refund is not None and not each.replayed:
+                engine.meter.count("accepted", each.refund.account, each.refund.provider)
         for account in {each.refund.account for each in receipts if each.refund is not None and not each.replayed}:
             engine.ring("send", account)
 

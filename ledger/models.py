@@ -109,6 +109,8 @@ refund = Table(
     Column("created_at", Double, nullable=False),
     Column("updated_at", Double, nullable=False),
     Column("final_at", Double),
+    # When personal data was taken out of it, and of all that belongs to it.
+    Column("erased_at", Double),
     CheckConstraint("amount IS NULL OR amount > 0", "amount_positive"),
     CheckConstraint("amount IS NOT NULL OR NOT resolved", "resolved_has_amount"),
     CheckConstraint(f"state IN ({', '.join(repr(str(s)) for s in State)})", "state_known"),
@@ -773,4 +775,13 @@ Index(
     unique=True,
     postgresql_where=text("result = 'waiting'"),
     sqlite_where=text("result = 'waiting'"),
+)
+
+# Counts of all processes since the ledger was made, each added to by whoever counted: see `ledger/counts.py`.
+counted = Table(
+    "counted",
+    metadata,
+    Column("name", String(48), primary_key=True),
+    Column("labels", String(255), primary_key=True),
+    Column("value", Double, nullable=False),
 )

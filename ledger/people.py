@@ -23,6 +23,10 @@ class Person:
         return bool(self.roles) and not self.disabled
 
 
+# Named one by one: who may read no passwords may still read who there is.
+_COLUMNS = (person.c.name, person.c.roles, person.c.disabled, person.c.subject)
+
+
 def any_person(connection: Connection) -> bool:
     """Whether there is a user at all."""
     return connection.execute(select(person.c.name).limit(1)).first() is not None
@@ -30,14 +34,14 @@ def any_person(connection: Connection) -> bool:
 
 def get(connection: Connection, name: str) -> Person | None:
     """The user of that name."""
-    row = connection.execute(select(person).where(person.c.name == name)).first()
+    row = connection.execute(select(*_COLUMNS).where(person.c.name == name)).first()
 
     return None if row is None else _load(row)
 
 
 def listed(connection: Connection) -> list[Person]:
     """All users by name."""
-    return [_load(row) for row in connection.execute(select(person).order_by(person.c.name))]
+    return [_load(row) for row in connection.execute(select(*_COLUMNS).order_by(person.c.name))]
 
 
 def add(connection: Connection, someone: Person, actor: str, now: float) -> None:

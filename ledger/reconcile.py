@@ -393,6 +393,17 @@ def open_count(connection: Connection, kinds: Sequence[str] = ()) -> int:
     return int(connection.execute(query).scalar_one())
 
 
+def open_kinds(connection: Connection) -> dict[str, int]:
+    """How many differences are open, of each kind that there is."""
+    query = (
+        select(recon_difference.c.kind, func.count())
+        .where(recon_difference.c.state == Standing.OPEN)
+        .group_by(recon_difference.c.kind)
+    )
+
+    return {**dict.fromkeys(map(str, Kind), 0), **dict(connection.execute(query).tuples())}
+
+
 def change(connection: Connection, found: Difference, **values: Any) -> bool:
     """Change a difference that still stands as `found`; False where somebody else was first."""
     done = connection.execute(

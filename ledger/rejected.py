@@ -12,7 +12,7 @@ from ledger.models import rejected
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """A refused job. `body` is sealed; `head` is the plain beginning, for the Redis stream only."""
+    """A refused job. `body` is sealed; `head` is the beginning, redacted, for the Redis stream only."""
 
     id: str
     at: float

@@ -36,8 +36,11 @@ class Vault:
             raise ConfigurationError(
                 "security.encryption_keys: each must be a Fernet key (32 bytes in URL-safe base64)"
             ) from None
-        self._ciphers = [AESGCM(_derived(key)) for key in encryption_keys]
+        self._ciphers = [AESGCM(_derived(key, b"refundry vault, AES-256-GCM")) for key in encryption_keys]
         self._index_key = index_key.encode()
+        #: The first key's name, which tells nothing of it, and how many follow it.
+        self.key_name = _derived(encryption_keys[0], b"refundry vault, name of a key")[:8].hex()
+        self.older_keys = len(encryption_keys) - 1
 
     def seal(self, data: bytes) -> bytes:
         """Encrypt and authenticate."""
@@ -61,6 +64,17 @@ class Vault:
 
         return [partial(cipher.decrypt, nonce, encrypted, _VERSION) for cipher in self._ciphers]
 
+    def is_fresh(self, sealed: bytes) -> bool:
+        """Whether the first key sealed it, in the form that `seal` gives."""
+        if sealed[:1] != _VERSION:
+            return False
+        try:
+            self._ciphers[0].decrypt(sealed[1:_HEAD], sealed[_HEAD:], _VERSION)
+        except (InvalidTag, ValueError):
+            return False
+
+        return True
+
     def rotate(self, sealed: bytes) -> bytes:
         """The same content under the first key."""
         return self.seal(self.open(sealed))
@@ -74,8 +88,8 @@ class Vault:
         return hmac.new(self._index_key, f"{kind}:{normal}".encode(), hashlib.sha256).hexdigest()
 
 
-def _derived(key: str) -> bytes:
-    """The cipher's own key, out of what is configured: nothing else is encrypted under it."""
-    derivation = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"refundry vault, AES-256-GCM")
+def _derived(key: str, purpose: bytes) -> bytes:
+    """32 bytes for one purpose, out of what is configured: nothing else is done with them."""
+    derivation = HKDF(algorithm=SHA256(), length=32, salt=None, info=purpose)
 
     return derivation.derive(base64.urlsafe_b64decode(key))

@@ -259,6 +259,17 @@ Secrets = Annotated[
 ]
 
 
+def _fits_a_header(value: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[!-~]*", value.get_secret_value()):
+        raise ValueError("printable ASCII characters without spaces or line ends")
+
+    return value
+
+
+# One that goes into a header, where a stray line end of a file would only be refused at the first sending.
+HeaderSecret = Annotated[SecretStr, AfterValidator(_fits_a_header)]
+
+
 class AdapterSettings(BaseModel):
     """Base of an adapter's own account keys; unknown ones are refused, and a `base_url` that is no `web_address`."""
 

@@ -34,6 +34,7 @@ from providers.base import (
     Capabilities,
     Conversation,
     Exclusive,
+    HeaderSecret,
     Health,
     JobFault,
     Lists,
@@ -117,7 +118,7 @@ class JpmSettings(AdapterSettings):
 
     merchant_key: str = Field(min_length=1, max_length=36)
     origin: str = Field(min_length=1)
-    authentication_key: SecretStr = SecretStr("")
+    authentication_key: HeaderSecret = SecretStr("")
     oauth: OAuth | None = None
     webhook_user: str = ""
     webhook_password: SecretStr = SecretStr("")

@@ -42,6 +42,7 @@ from providers.base import (
     Capabilities,
     Conversation,
     Exclusive,
+    HeaderSecret,
     Health,
     JobFault,
     Lists,
@@ -167,7 +168,7 @@ class Smart2PaySettings(AdapterSettings):
 
     base_url: str = ""
     site_id: Annotated[str, BeforeValidator(str), Field(pattern=r"^[0-9]+$")]
-    api_key: SecretStr = Field(min_length=1)
+    api_key: HeaderSecret = Field(min_length=1)
     flavour: Literal["apm", "card"] = "apm"
 
 

@@ -534,7 +534,7 @@ def _verifies(key: RSAPublicKey, signature: str, body: bytes) -> bool:
 
 def _private_key(pem: str) -> RSAPrivateKey:
     try:
-        key = load_pem_private_key(pem.encode(), password=None)
+        key = load_pem_private_key(pem.encode("ascii"), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ValueError("an RSA private key in PEM, without a password") from None
     if not isinstance(key, RSAPrivateKey):
@@ -555,7 +555,7 @@ def _public_keys(bundle: str) -> tuple[RSAPublicKey, ...]:
 
 def _public_key(pem: str) -> RSAPublicKey:
     try:
-        key = load_pem_public_key(pem.encode())
+        key = load_pem_public_key(pem.encode("ascii"))
     except (ValueError, TypeError, UnsupportedAlgorithm):
         raise ValueError("an RSA public key in PEM") from None
     if not isinstance(key, RSAPublicKey):

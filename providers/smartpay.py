@@ -8,7 +8,6 @@ same `Idempotency-Key` within 6 hours, later by a look-up: our handle stands in 
 
 import hashlib
 import hmac
-import re
 import string
 from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -42,6 +41,7 @@ from providers.base import (
     Capabilities,
     Conversation,
     Exclusive,
+    HeaderSecret,
     Health,
     JobFault,
     Lists,
@@ -115,16 +115,8 @@ class SmartpaySettings(AdapterSettings):
     """Keys of a `smartpay` account."""
 
     base_url: str = "https://api.smartpay.co/v1"
-    secret_key: SecretStr = Field(min_length=1)
+    secret_key: HeaderSecret = Field(min_length=1)
     webhook_secret: Secrets = ()
-
-    @field_validator("secret_key")
-    @classmethod
-    def _fits_a_header(cls, value: SecretStr) -> SecretStr:
-        if not re.fullmatch(r"[!-~]*", value.get_secret_value()):
-            raise ValueError("printable ASCII characters without spaces or line ends")
-
-        return value
 
     @field_validator("webhook_secret")
     @classmethod

@@ -7,7 +7,6 @@ same bytes under the same `Idempotency-Key` within 24 hours; no call finds a ref
 
 import hashlib
 import hmac
-import re
 from collections.abc import Generator, Mapping
 from dataclasses import replace
 from decimal import Decimal
@@ -16,7 +15,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 import httpx
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field
 
 from domain.money import EXPONENTS, exponent, to_major
 from domain.outcome import (
@@ -40,6 +39,7 @@ from providers.base import (
     Capabilities,
     Conversation,
     Exclusive,
+    HeaderSecret,
     Health,
     JobFault,
     Lists,
@@ -124,17 +124,9 @@ class SmartRetrySettings(AdapterSettings):
     """Keys of a `smartretry` account."""
 
     base_url: str = "https://api.smartretry.com"
-    api_key: SecretStr = Field(min_length=1)
+    api_key: HeaderSecret = Field(min_length=1)
     terminal_id: str = Field(pattern=r"^[A-Za-z0-9]{6}$")
     webhook_secret: Secrets = ()
-
-    @field_validator("api_key")
-    @classmethod
-    def _fits_a_header(cls, value: SecretStr) -> SecretStr:
-        if not re.fullmatch(r"[!-~]*", value.get_secret_value()):
-            raise ValueError("printable ASCII characters without spaces or line ends")
-
-        return value
 
 
 class SmartRetry:

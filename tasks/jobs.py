@@ -6,7 +6,7 @@ from typing import Any
 from celery.exceptions import Reject
 from sqlalchemy.exc import OperationalError
 
-from engine import door, schedule
+from engine import door, erasure, schedule
 from engine import tick as rounds
 from engine.inbox import take_one
 from tasks.app import app
@@ -92,3 +92,9 @@ def housekeep() -> None:
     """Expire, anchor, forget; each minute."""
     rounds.housekeep(runtime().engine)
     door.housekeep(runtime().engine)
+
+
+@app.task(name="refunds.purge", max_retries=0)
+def purge() -> None:
+    """Erase personal data whose time is over; every ten minutes."""
+    erasure.purge(runtime().engine)

@@ -54,6 +54,7 @@ class Runtime:
         _spare_the_collector()
         sys.setswitchinterval(SWITCH)
         self.engine = engine_with_bells(settings)
+        self.engine.meter.start()
         self._writer = GroupWriter(self.engine.ledger)
         self._transports: dict[str, Transport] = {}
         self._pumps: dict[tuple[str, str], Pump] = {}

@@ -61,6 +61,7 @@ WORDS = {
     "reconcile.watch": "How long a final refund is looked at again.",
     "reconcile.late_after": "A refund missing from the provider's side for so long is a difference.",
     "reconcile.books": "How often the books are added up.",
+    "retention.personal": "How long personal data is kept once a refund is final; without it, until somebody asks.",
     "settlement.columns": "Settlement files: our field's name to the file's column.",
     "settlement.only": "Settlement files: take only rows with these values.",
     "settlement.amounts": "Settlement files: whole currency units or minor ones.",

@@ -3,7 +3,7 @@
 --
 --   refundry          owns the tables; for `refundry db upgrade` alone
 --   refundry_app      workers, beat, API, console and command line: rows, no tables
---   refundry_auditor  reads everything, writes nothing
+--   refundry_auditor  reads everything but what opens doors (hashes of passwords and keys, sessions), writes nothing
 --
 -- Passwords are set apart from this file:  \password refundry
 
@@ -48,7 +48,7 @@ BEGIN
     FOREACH name IN ARRAY ARRAY[
         'payment', 'refund', 'attempt', 'approval', 'person', 'rejected', 'external', 'account', 'bookmark',
         'api_key', 'webhook_endpoint', 'recon_run', 'recon_file', 'recon_line', 'recon_difference',
-        'bulk_operation', 'bulk_item'
+        'bulk_operation', 'bulk_item', 'counted'
     ] LOOP
         IF to_regclass(name) IS NOT NULL THEN
             EXECUTE format('REVOKE DELETE ON %I FROM refundry_app', name);
@@ -57,6 +57,29 @@ BEGIN
     IF to_regclass('alembic_version') IS NOT NULL THEN
         REVOKE INSERT, UPDATE, DELETE ON alembic_version FROM refundry_app;
     END IF;
+END
+$$;
+
+-- What people and machines sign in with is nothing to be audited: a hash can be guessed at, a session is somebody's.
+DO $$
+DECLARE
+    name text;
+    hidden text;
+    others text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['session', 'sign_in_link', 'sign_in_try'] LOOP
+        IF to_regclass(name) IS NOT NULL THEN
+            EXECUTE format('REVOKE SELECT ON %I FROM refundry_auditor', name);
+        END IF;
+    END LOOP;
+    FOR name, hidden IN VALUES ('person', 'password'), ('api_key', 'secret_hash') LOOP
+        IF to_regclass(name) IS NOT NULL THEN
+            SELECT string_agg(quote_ident(attname), ', ') INTO others FROM pg_attribute
+            WHERE attrelid = to_regclass(name) AND attnum > 0 AND NOT attisdropped AND attname <> hidden;
+            EXECUTE format('REVOKE SELECT ON %I FROM refundry_auditor', name);
+            EXECUTE format('GRANT SELECT (%s) ON %I TO refundry_auditor', others, name);
+        END IF;
+    END LOOP;
 END
 $$;
 

@@ -78,7 +78,7 @@ class Stack:
         for number in range(beats):
             self._process(f"beat{number}", "beat", "--schedule", str(self.folder / f"beat{number}"), "--pidfile=")
         for worker in self.workers:
-            worker.wait_for_log("ready.")
+            worker.wait_for_log("ready.", timeout=90)
 
         return self
 

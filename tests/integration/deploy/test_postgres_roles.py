@@ -68,7 +68,7 @@ def test_an_auditor_reads_the_journal_and_verifies_it(database, redis_server, tm
     }
     refundry = Path(sys.executable).with_name("refundry")
 
-    for command in (("audit", "verify"), ("audit", "list"), ("refunds", "list"), ("status",)):
+    for command in (("audit", "verify"), ("audit", "list"), ("refunds", "list"), ("users", "list"), ("status",)):
         done = subprocess.run(
             [refundry, *command], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
         )
@@ -84,6 +84,32 @@ def test_an_auditor_writes_nothing(database, statement):
         connection.execute("SET default_transaction_read_only = off")
         with pytest.raises(DENIED):
             connection.execute(statement)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT password FROM person",
+        "SELECT * FROM person",
+        "SELECT secret_hash FROM api_key",
+        "SELECT digest FROM session",
+        "SELECT digest FROM sign_in_link",
+        "SELECT key FROM sign_in_try",
+    ],
+)
+def test_an_auditor_sees_nothing_that_opens_a_door(database, statement):
+    with connect(database, "refundry_auditor") as connection, pytest.raises(DENIED):
+        connection.execute(statement)
+
+
+def test_an_auditor_sees_who_there_is_and_which_keys(database):
+    with connect(database, "refundry_app") as connection:
+        connection.execute(
+            "INSERT INTO person (name, roles, created_by, created_at, password) VALUES ('ada', 'admin', 'x', 0, 'hash')"
+        )
+    with connect(database, "refundry_auditor") as connection:
+        assert connection.execute("SELECT name, roles, subject FROM person").fetchall() == [("ada", "admin", None)]
+        assert connection.execute("SELECT id, name, scopes, revoked_at FROM api_key").fetchall() == []
 
 
 @pytest.mark.parametrize(

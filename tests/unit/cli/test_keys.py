@@ -1,6 +1,10 @@
+import json
+
 import pytest
+from cryptography.fernet import Fernet
 
 from cli.keys import Scope
+from tests.support.settings import ENCRYPTION_KEY
 
 
 def created(refundry, *more):
@@ -68,3 +72,35 @@ def test_keys_are_for_admins(people, refundry):
     assert refundry(*create, "--actor", "oli").status == 1
     assert refundry("keys", "list", "--actor", "oli").status == 1
     assert refundry(*create, "--actor", "ada").status == 0
+
+
+def test_encryption_keys_are_rotated_and_what_is_left_is_counted(home, refundry):
+    job = {
+        "reference": "R-1",
+        "account": "shop",
+        "payment": {"id": "PAY00001", "order_id": "ORD00001"},
+        "amount": 100,
+        "currency": "EUR",
+        "customer": {"email": "john@example.com"},
+    }
+    assert refundry("submit", "-", "--format", "json", stdin=json.dumps(job).encode()).status == 0
+    newest = Fernet.generate_key().decode()
+    settings = home / "refundry.toml"
+    settings.write_text(settings.read_text().replace("encryption_keys = [", f'encryption_keys = ["{newest}", '))
+
+    before = refundry("keys", "rotate-encryption", "--dry-run", "-o", "json")
+    rotated = refundry("keys", "rotate-encryption", "-o", "json")
+    doctor = refundry("doctor", "-o", "json").json()
+    settings.write_text(settings.read_text().replace(f', "{ENCRYPTION_KEY}"', ""))
+    shown = refundry("refunds", "show", "R-1", "-o", "json").json()
+
+    assert (before.status, rotated.status) == (1, 0)
+    assert {each["column"]: each["older"] for each in before.json()}["refund.personal"] == 1
+    assert all(each["older"] == each["unreadable"] == 0 for each in rotated.json())
+    assert "can be removed" in next(each["says"] for each in doctor if each["what"] == "encryption keys")
+    assert shown["customer"] == {"email": "j***@***.com"}
+
+
+def test_only_admins_rotate_encryption_keys(home, refundry, people):
+    assert refundry("keys", "rotate-encryption", "--actor", "oli").status == 1
+    assert "refund.personal" in refundry("keys", "rotate-encryption", "--actor", "ada").out

@@ -5,6 +5,12 @@ import warnings
 
 import pytest
 import structlog
+from celery.worker.consumer.consumer import (
+    INVALID_TASK_ERROR,
+    MESSAGE_DECODE_ERROR,
+    UNKNOWN_FORMAT,
+    UNKNOWN_TASK_ERROR,
+)
 
 from config.logging import configure
 
@@ -59,6 +65,21 @@ def test_lines_of_the_standard_library_take_the_same_way(stream, lines, name):
     assert line["level"] == "warning"
     assert line["request_id"] == "req_1"
     assert "private" not in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [(UNKNOWN_FORMAT, 0), (UNKNOWN_TASK_ERROR, 1), (INVALID_TASK_ERROR, 1), (MESSAGE_DECODE_ERROR, 4)],
+)
+def test_a_message_that_celery_cannot_take_is_told_without_its_content(stream, lines, words, told):
+    configure("INFO", stream=stream)
+    content = ["John Smith"] * (words.count("%") - told)
+    logging.getLogger("celery.worker.consumer.consumer").error(words, *["refunds.sumbit"] * told, *content)
+
+    (line,) = lines()
+    assert content
+    assert line["event"].startswith(words[:20])
+    assert "John Smith" not in stream.getvalue()
 
 
 def test_a_handler_that_a_server_brought_is_taken_away(stream, lines):

@@ -1,5 +1,6 @@
+import ast
 import time
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 from pathlib import Path
 from uuid import UUID
@@ -8,7 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config.redaction import MASK, clean, redact
+from config.redaction import MASK, SHOWN, clean, redact
+
+ROOT = Path(__file__).parents[3]
+PACKAGES = ("config", "ledger", "providers", "signals", "engine", "tasks", "worker", "api", "console", "cli")
+LEVELS = ("debug", "info", "warning", "error", "exception", "critical")
 
 
 class State(StrEnum):
@@ -110,8 +115,35 @@ def test_an_allowed_table_is_shown_with_its_secrets_masked():
     assert shown == {"pending": 3, "by": {"email": MASK, "smartpay": [1, 2]}, "secret": MASK}
 
 
+@pytest.mark.parametrize("key", ["customer", "shopper", "body", "description", "args", "anything"])
+def test_words_under_a_key_that_nobody_allowed_are_not_shown(key):
+    assert clean(key, "John Smith") == "[str]"
+    assert clean(key, date(1984, 5, 6)) == "[date]"
+    assert clean(key, ValueError("John Smith")) == "[ValueError]"
+    assert clean(key, 7) == 7
+
+
+def test_every_key_that_our_log_lines_use_is_allowed_or_carries_numbers():
+    counts = {
+        *("accepted", "deliveries", "entries", "fresh", "heads", "ms", "refunds", "rejected", "rejected_jobs"),
+        *("waiting", "within_seconds", "working_on", "exc_info", "attempt", "values"),
+    }
+    used = {name for folder in PACKAGES for path in (ROOT / folder).rglob("*.py") for name in log_keys(path)}
+
+    assert used
+    assert used - counts <= SHOWN
+
+
+def log_keys(path):
+    """The names under which a module's log lines say something."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Name(id="log"), attr=level)) if level in LEVELS:
+                yield from (keyword.arg for keyword in node.keywords if keyword.arg)
+
+
 def test_a_long_value_is_cut_unless_its_key_may_be_long():
-    assert clean("body", "x" * 1000) == "x" * 256 + "… (1000 characters)"
+    assert clean("note", "x" * 1000) == "x" * 256 + "… (1000 characters)"
     assert clean("exception", "x" * 1000) == "x" * 1000
 
 

@@ -275,3 +275,28 @@ def test_an_error_has_no_cause_that_would_carry_the_values():
 
 def test_the_group_has_its_documented_name():
     assert registry.GROUP == "refundry.providers"
+
+
+@pytest.mark.parametrize("key", ["sk_test_1\n", "sk test", "sk_\xe9"])
+@pytest.mark.parametrize(
+    ("account", "name"),
+    [
+        ("smartpay", "secret_key"),
+        ("smartretry", "api_key"),
+        ("jpm_smartpay", "authentication_key"),
+        ("smart2pay", "api_key"),
+    ],
+)
+def test_a_key_that_fits_no_header_stops_the_start(account, name, key):
+    with pytest.raises(ConfigurationError, match=rf"accounts\.{account}\.{name}: expected printable ASCII") as refused:
+        support.provider(account, **{name: key})
+
+    assert key not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["private_key", "provider_public_key"])
+def test_a_pem_with_other_characters_stops_the_start(name):
+    pem = support.options("smart_glocal")[name]
+
+    with pytest.raises(ConfigurationError, match=rf"accounts\.smart_glocal\.{name}: expected an RSA"):
+        support.provider("smart_glocal", **{name: pem + "\xe9"})
