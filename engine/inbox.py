@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 from domain.errors import FieldError, InvalidJob, Refused
 from domain.job import MAX_BYTES
 from domain.refund import clean
+from engine import tracing
 from engine.bootstrap import Engine
 from engine.ids import new_id
 from engine.submit import Receipt, submit, submit_many
@@ -66,7 +67,7 @@ def _take(engine: Engine, stream: Intake, entries: Sequence[Entry]) -> int:
         [entry.job for entry in usual],
         actor="stream",
         via="stream",
-        traceparents=[entry.traceparent for entry in usual],
+        traceparents=[tracing.sane(entry.traceparent) for entry in usual],
     )
     problems = [(entry, receipt.problem) for entry, receipt in zip(usual, receipts, strict=True)]
     problems += [(entry, _newer(entry.form)) for entry in entries if entry.form is not None]

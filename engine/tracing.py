@@ -5,6 +5,7 @@ look at one variable. What carries a trace from process to process is the refund
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _SWITCHES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+
+_W3C = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 
 
 class Span(Protocol):
@@ -80,6 +84,11 @@ def stop() -> None:
     if _spans is not None:
         _spans.close()
         _spans = None
+
+
+def sane(traceparent: object) -> str | None:
+    """What a producer sent as its `traceparent`, if it is one."""
+    return traceparent if isinstance(traceparent, str) and _W3C.fullmatch(traceparent) else None
 
 
 def request(method: str, parent: str | None) -> Scope:

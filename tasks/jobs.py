@@ -6,7 +6,7 @@ from typing import Any
 from celery.exceptions import Reject
 from sqlalchemy.exc import OperationalError
 
-from engine import door, schedule
+from engine import door, schedule, tracing
 from engine import tick as rounds
 from engine.inbox import refuse_message, take_one
 from tasks.app import app
@@ -32,17 +32,13 @@ def submit(self: Any, *given: Any, **named: Any) -> None:
     try:
         if len(given) + len(named) == 1 and named.keys() <= {"job"}:
             (job,) = (*given, *named.values())
-            trace = _text(self.request.get("traceparent"))
+            trace = tracing.sane(self.request.get("traceparent"))
             take_one(engine, job, source, actor="celery", via="celery", traceparent=trace)
         else:
             refuse_message(engine, {"args": given, "kwargs": named}, source)
     except OperationalError as error:
         time.sleep(LEDGER_AWAY)
         raise Reject(error, requeue=True) from None
-
-
-def _text(header: Any) -> str | None:
-    return header[:64] if isinstance(header, str) else None
 
 
 @app.task(name="refunds.send", max_retries=0)

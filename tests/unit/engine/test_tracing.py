@@ -9,6 +9,8 @@ import structlog
 from engine import spans, tracing
 from engine.spans import attempt_id
 
+TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
 
 @pytest.fixture(autouse=True)
 def _off():
@@ -23,6 +25,12 @@ def test_it_is_off_until_there_is_somewhere_to_send_spans():
     with tracing.accepting(["a", None]) as kept, tracing.request("GET", None) as span:
         assert kept == ["a", None]
         assert span.traceparent is None
+
+
+@pytest.mark.parametrize("given", [None, 7, "", "nonsense", "00-abc", f"00-{'0' * 32}-{'1' * 16}-01", "00-\x00"])
+def test_what_is_no_traceparent_is_none(given):
+    assert tracing.sane(given) is None
+    assert tracing.sane(TRACE) == TRACE
 
 
 def test_while_it_is_off_the_network_is_what_it_was():
