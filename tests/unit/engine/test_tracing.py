@@ -53,7 +53,7 @@ def test_a_collector_that_is_away_does_not_hold_up_the_end(monkeypatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     tracing.start("worker", "0.1.0")
     with tracing.request("GET", None) as span:
-        assert span.traceparent.endswith("-01")
+        assert int(span.traceparent[-2:], 16) & 1
     begun = time.monotonic()
     tracing.stop()
 
