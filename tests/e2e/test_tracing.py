@@ -81,8 +81,11 @@ def test_one_trace_leads_from_the_request_to_the_webhook_and_a_retry_is_linked(s
     wait_until(lambda: any(got.json["type"] == "refund.succeeded" for got in receiver.got), what="the last webhook")
 
     def all_of_it():
-        told = [each for each in of(collector, TRACE[3:35]).values() if each.name == "webhook.deliver"]
-        return any(each.attributes["refundry.event"] == "refund.succeeded" for each in told)
+        found = of(collector, TRACE[3:35])
+        told = [each for each in found.values() if each.name == "webhook.deliver"]
+        return all(each.parent in {*found, TRACE[36:52]} for each in found.values()) and any(
+            each.attributes["refundry.event"] == "refund.succeeded" for each in told
+        )
 
     wait_until(all_of_it, what="the last webhook's span")
     spans = of(collector, TRACE[3:35])
