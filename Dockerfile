@@ -4,9 +4,11 @@
 ARG BASE=python:3.13-slim-trixie
 
 FROM ${BASE} AS build
+# `run-extras` brings what sends traces and reports of faults elsewhere (docs/tracing.md).
+ARG LOCK=run
 WORKDIR /build
 RUN python -m venv /opt/refundry
-COPY requirements/run.txt requirements/run.txt
+COPY requirements/${LOCK}.txt requirements/run.txt
 RUN /opt/refundry/bin/pip install --no-cache-dir --require-hashes --requirement requirements/run.txt
 COPY . /app
 RUN printf '#!/opt/refundry/bin/python\nfrom cli.main import main\n\nmain()\n' > /opt/refundry/bin/refundry \

@@ -52,7 +52,7 @@ check: setup ## Lint, formatting, types and the layers of the architecture
 
 audit: setup ## Ask the advisory database about every locked dependency; needs the network
 	@test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit; }
-	@for lock in run dev docs; do \
+	@for lock in run run-extras dev docs; do \
 	  .venv-audit/bin/pip-audit --strict --disable-pip --require-hashes --requirement requirements/$$lock.txt || \
 	    { echo "make audit: requirements/$$lock.txt has known vulnerabilities, or no advisory service could be reached: see above" >&2; exit 1; }; \
 	done
@@ -102,6 +102,7 @@ lock: setup ## Resolve the dependencies again and write requirements/*.txt
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(call resolve,requirements/run.txt,pyproject.toml,lock)
 	@$(call resolve,requirements/dev.txt,pyproject.toml --extra dev,lock)
+	@$(call resolve,requirements/run-extras.txt,pyproject.toml --extra otel --extra sentry,lock)
 	@$(call resolve,requirements/docs.txt,--group docs,lock)
 
 lock-peers: setup ## Resolve what the benchmarks compare with again and write requirements/peers-*.txt

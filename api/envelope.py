@@ -9,6 +9,9 @@ from typing import Any
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from engine import tracing
+from engine.tracing import Span
+
 log = structlog.get_logger(__name__)
 
 _SANE_ID = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
@@ -52,19 +55,22 @@ class Envelope:
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"")
         request_id = given.decode() if _SANE_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
-        trace = _trace(headers.get(b"traceparent", b""))
-        inner = {
-            **scope,
-            # Who asks with HEAD gets the headers of GET; the server leaves the body out.
-            "method": "GET" if scope["method"] == "HEAD" else scope["method"],
-            "state": {**scope.get("state", {}), "request_id": request_id, "traceparent": trace},
-        }
-        added = [*_ALWAYS, (b"x-request-id", request_id.encode()), (b"traceparent", _child(trace))]
-        with structlog.contextvars.bound_contextvars(request_id=request_id, trace_id=trace[3:35]):
-            await self._answer(inner, receive, send, scope["method"], added)
+        parent = _parent(headers.get(b"traceparent", b""))
+        with tracing.request(scope["method"], parent) as span:
+            trace = span.traceparent or parent or _beginning()
+            inner = {
+                **scope,
+                # Who asks with HEAD gets the headers of GET; the server leaves the body out.
+                "method": "GET" if scope["method"] == "HEAD" else scope["method"],
+                "state": {**scope.get("state", {}), "request_id": request_id, "traceparent": trace},
+            }
+            answer_trace = (span.traceparent or _child(trace)).encode()
+            added = [*_ALWAYS, (b"x-request-id", request_id.encode()), (b"traceparent", answer_trace)]
+            with structlog.contextvars.bound_contextvars(request_id=request_id, trace_id=trace[3:35]):
+                await self._answer(inner, receive, send, scope["method"], added, span)
 
     async def _answer(
-        self, scope: Scope, receive: Receive, send: Send, method: str, added: list[tuple[bytes, bytes]]
+        self, scope: Scope, receive: Receive, send: Send, method: str, added: list[tuple[bytes, bytes]], span: Span
     ) -> None:
         start = time.perf_counter()
         status = GONE
@@ -88,6 +94,8 @@ class Envelope:
             seconds = time.perf_counter() - start
             route = _route(scope)
             self._watch(route, status, seconds)
+            span.name(f"{method} {route}")
+            span.set({"http.route": route, "http.response.status_code": status})
             client: Any = scope["state"].get("client")
             log.info("http.answered", method=method, route=route, status=status, ms=round(1000 * seconds), key=client)
 
@@ -97,14 +105,16 @@ def _route(scope: Scope) -> str:
     return str(getattr(scope.get("route"), "path", "none"))
 
 
-def _trace(given: bytes) -> str:
-    """A W3C traceparent: the caller's, or the beginning of a new one."""
-    if _TRACE.fullmatch(given):
-        return given.decode()
+def _parent(given: bytes) -> str | None:
+    """The caller's W3C traceparent, if it sent one."""
+    return given.decode() if _TRACE.fullmatch(given) else None
 
+
+def _beginning() -> str:
+    """A trace of our own that nobody records."""
     return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
 
 
-def _child(trace: str) -> bytes:
+def _child(trace: str) -> str:
     """The same trace, and this answer as its latest span."""
-    return f"00-{trace[3:35]}-{secrets.token_hex(8)}-{trace[-2:]}".encode()
+    return f"00-{trace[3:35]}-{secrets.token_hex(8)}-{trace[-2:]}"

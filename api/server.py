@@ -10,8 +10,10 @@ import uvicorn
 
 from api.app import build
 from api.bells import Bells
+from config import RELEASE
 from config.logging import configure as configure_logging
 from config.settings import Settings
+from engine import tracing
 from engine.bootstrap import bootstrap
 from engine.patience import PatientProtocol
 from tasks.app import configure
@@ -29,6 +31,7 @@ def run(settings: Settings, host: str, port: int) -> None:
     if settings.redis.url is not None:
         configure(settings)
     configure_logging(settings.logging.level)
+    tracing.start("api", RELEASE)
     engine = bootstrap(settings, pool_size=settings.api.threads)
     bells = Bells(lambda lane, account: ring(engine, lane, account))
     serving = replace(engine, ring=bells.ring)
@@ -57,6 +60,7 @@ def run(settings: Settings, host: str, port: int) -> None:
         bells.close()
         serving.meter.close()
         engine.close()
+        tracing.stop()
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -14,7 +14,7 @@ def upgrade_database(session: Session) -> None:
     before = migrate.current(url)
     migrate.upgrade(url)
     after = migrate.current(url)
-    words = f"upgraded from {before or 'nothing'} to {after}" if before != after else f"up to date at {after}"
+    words = f"upgraded from {before or 'nothing'} to {after}" if before != after else _standing(after)
     session.out.say(words, before=before, current=after, head=migrate.head())
 
 
@@ -22,5 +22,15 @@ def upgrade_database(session: Session) -> None:
 def show_current(session: Session) -> None:
     """Show which schema the database has, and which this program wants."""
     found, wanted = migrate.current(session.settings.database.url), migrate.head()
-    words = f"{found or 'no schema yet'}{'' if found == wanted else f': {wanted} is wanted, run `refundry db upgrade`'}"
+    words = wanted if found == wanted else _standing(found)
     session.out.say(words, current=found, head=wanted, up_to_date=found == wanted)
+
+
+def _standing(found: str | None) -> str:
+    match migrate.fits(found):
+        case migrate.Fit.CURRENT:
+            return f"up to date at {found}"
+        case migrate.Fit.AHEAD:
+            return f"{found}, of a newer program than this one, which has {migrate.head()}"
+        case _:
+            return f"{found or 'no schema yet'}: {migrate.head()} is wanted, run `refundry db upgrade`"

@@ -11,9 +11,11 @@ from typing import Any
 from cli import embedded
 from cli.errors import Unusable
 from cli.output import Format, Printer
+from config import RELEASE
 from config.logging import configure as configure_logging
 from config.settings import Settings, load_settings
 from config.sources import Tree
+from engine import tracing
 from engine.bootstrap import Engine
 from engine.people import Actor, Verb, recognise, require
 from ledger import migrate
@@ -53,6 +55,7 @@ class Session:
         """The engine, whatever the state of database and Redis."""
         if self.settings.redis.url is not None:
             configure(self.settings)
+        tracing.start("cli", RELEASE)
 
         return engine_with_bells(self.settings)
 
@@ -73,6 +76,7 @@ class Session:
         engine = self.__dict__.get("bare_engine")
         if engine is not None:
             engine.close()
+            tracing.stop()
 
 
 def embedded_defaults(folder: Path = embedded.FOLDER) -> Tree:
@@ -111,8 +115,8 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def require_current(engine: Engine) -> None:
-    """Raises Unusable where the database is not the one that this program was written for."""
+    """Raises Unusable where the database lacks what this program was written for."""
     if engine.ledger.sqlite and not Path(engine.ledger.url.database or "").exists():
         raise Unusable("there is no database yet: run `refundry db upgrade`")
-    if not migrate.is_current(engine.ledger.engine):
+    if migrate.fit(engine.ledger.engine) is migrate.Fit.BEHIND:
         raise Unusable("the database's schema is not up to date: run `refundry db upgrade`")

@@ -21,6 +21,7 @@ from domain.words import ago
 from engine import health
 from engine.health import Finding, Grade
 from engine.view import stamp
+from ledger import migrate
 
 EXITS = {Grade.FINE: 0, Grade.ATTENTION: 1, Grade.UNHEALTHY: 2}
 STYLES = {Grade.FINE: "green", Grade.ATTENTION: "yellow", Grade.UNHEALTHY: "red"}
@@ -141,10 +142,15 @@ def show_doctor(session: Session) -> int | None:
 def _migrations(session: Session) -> list[Finding]:
     try:
         require_current(session.bare_engine)
+        fit = migrate.fit(session.bare_engine.ledger.engine)
     except Unusable as error:
         return [Finding("migrations", Grade.UNHEALTHY, str(error)), *_configured(session)]
     except SQLAlchemyError:
         return [Finding("migrations", Grade.UNHEALTHY, "the database does not answer"), *_configured(session)]
+
+    if fit is migrate.Fit.AHEAD:
+        words = "the schema is of a newer program than this one: upgrade this one too"
+        return [Finding("migrations", Grade.ATTENTION, words), *_configured(session)]
 
     return [Finding("migrations", Grade.FINE, "up to date"), *_configured(session)]
 

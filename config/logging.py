@@ -1,14 +1,20 @@
 """The one log pipeline: structlog's lines and the standard library's leave by the same door, redacted."""
 
+import json
 import logging
+import os
 import re
 import sys
+import threading
+from datetime import UTC, datetime
+from types import TracebackType
 from typing import TextIO
 
 import structlog
 from structlog.typing import Processor
 
 from config.redaction import redact
+from config.reports import reporters
 
 #: These bring handlers and levels of their own.
 _TAKEN_OVER = ("celery", "celery.task", "celery.redirected", "uvicorn", "uvicorn.error", "uvicorn.access")
@@ -49,6 +55,23 @@ def configure(level: str, json: bool | None = None, stream: TextIO | None = None
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _uncaught
+    if threading.excepthook is threading.__excepthook__:
+        threading.excepthook = lambda thread: _uncaught(thread.exc_type, thread.exc_value, thread.exc_traceback)
+
+
+def said(logger: str, words: str) -> None:
+    """A line out of a signal's handler: written at once, for the log's locks may be held."""
+    line = {"event": words.strip(), "logger": logger, "level": "info", "timestamp": f"{datetime.now(UTC):%FT%T.%fZ}"}
+    os.write(1, f"{json.dumps(line)}\n".encode())
+
+
+def _uncaught(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    """What ends a process or a thread is a line like every other."""
+    if error is None or issubclass(kind, KeyboardInterrupt):
+        return
+    structlog.get_logger(__name__).critical("process.failed", exc_info=(kind, error, trace))
 
 
 def _shared() -> list[Processor]:
@@ -90,7 +113,7 @@ def _console() -> Processor:
 def _configure_standard_library(level: str, handler: logging.Handler) -> None:
     logging.captureWarnings(capture=True)
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [handler, *reporters()]
     root.setLevel(level)
     for name in _TAKEN_OVER:
         logger = logging.getLogger(name)

@@ -8,11 +8,13 @@ from ipaddress import IPv4Network, IPv6Network
 
 import uvicorn
 
+from config import RELEASE
 from config.logging import configure as configure_logging
 from config.settings import load_settings
 from console.app import create_app
 from console.guard import is_loopback
 from domain.errors import Forbidden
+from engine import tracing
 from engine.bootstrap import Engine
 from engine.patience import PatientProtocol
 from engine.sessions import offer_link
@@ -33,9 +35,10 @@ def main() -> None:
     parser.add_argument("--link", action="store_true", default=sys.stderr.isatty(), help="print a link to sign in")
     given = parser.parse_args()
     settings = load_settings()
-    configure_logging(settings.logging.level, stream=sys.stderr)
+    configure_logging(settings.logging.level)
     if settings.redis.url is not None:
         configure(settings)
+    tracing.start("console", RELEASE)
     engine = engine_with_bells(settings)
     engine.meter.start()
     _introduce(engine, given.host, given.port, link=given.link)
@@ -56,6 +59,7 @@ def main() -> None:
         )
     finally:
         engine.close()
+        tracing.stop()
 
 
 def _listed(networks: Sequence[IPv4Network | IPv6Network] | None) -> list[str] | None:

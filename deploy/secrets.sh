@@ -21,9 +21,10 @@ for role in postgres owner app; do
 done
 made owner_url || echo "postgresql+psycopg://refundry:$(cat secrets/owner_password)@$postgres/refundry" > secrets/owner_url
 made app_url || echo "postgresql+psycopg://refundry_app:$(cat secrets/app_password)@$postgres/refundry" > secrets/app_url
+made flower_sign_in || echo "ops:$(word)" > secrets/flower_sign_in
 if ! made redis_users; then
     cp deploy/redis/users.acl secrets/redis_users.new
-    for user in worker shop listener; do
+    for user in worker shop listener flower; do
         password=$(word)
         mark=$(echo "$user" | tr a-z A-Z)
         sed -i "s/#$mark/#$(hash "$password")/" secrets/redis_users.new

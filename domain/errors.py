@@ -9,6 +9,7 @@ RefundError
 │   ├── Forbidden       the actor lacks the role, or is the requester
 │   ├── Unauthenticated nobody we know; which part was wrong is not said
 │   └── QuotaExceeded   too much in too short a time; carries when to come back
+├── NewerForm           written by a newer program, in a form that this one must not guess at
 ├── IllegalMove         a state change that the table does not allow: a defect, never an answer
 └── ConfigurationError  settings that cannot work
 """
@@ -83,6 +84,10 @@ class QuotaExceeded(Refused):
         self.policy = policy
         self.retry_after = retry_after
         super().__init__("quota-exceeded", message)
+
+
+class NewerForm(RefundError):
+    """What a newer program wrote in a form that this one does not know: left to that one, or to a person."""
 
 
 class IllegalMove(RefundError):

@@ -18,10 +18,12 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from domain.errors import FieldError, InvalidJob, InvalidMoney
+from domain.errors import FieldError, InvalidJob, InvalidMoney, NewerForm
 from domain.money import MAX_MINOR, exponent
 
 MAX_BYTES = 1_048_576
+#: How the ledger keeps a job. Whoever changes what members mean, or adds one that changes what is paid, counts it up.
+FORM = 1
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _BREAK = re.compile(r"[\t\n\r]")
@@ -221,6 +223,18 @@ class RefundJob(_Part):
 def canonical(value: object) -> bytes:
     """JSON with sorted members: the same bytes for the same content."""
     return msgspec.json.encode(value, order="sorted")
+
+
+def stored(job: str) -> dict[str, Any]:
+    """The public content of an accepted job, as the ledger has it. Raises NewerForm.
+
+    A member that is left unread could change what is paid. So any form but the first is named by the member `form`.
+    """
+    content: dict[str, Any] = msgspec.json.decode(job)
+    if content.get("form", FORM) != FORM:
+        raise NewerForm(f"a job of form {content['form']}, this program knows {FORM}")
+
+    return content
 
 
 def parse(body: bytes | str | dict[str, Any]) -> RefundJob:

@@ -3,9 +3,9 @@
 import asyncio
 import random
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 from msgspec.structs import replace
@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import OperationalError
 
 from domain.webhook import Health, Reply, Told, after_attempt, after_reply, signed
+from engine import tracing
 from engine.bootstrap import Engine
 from engine.courier import Courier
 from engine.redact import redacted_body
@@ -40,13 +41,14 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What is to be sent to one receiver, under one lease from `at` on."""
+    """What is to be sent to one receiver, under one lease from `at` on. `traces`: by refund, while traced."""
 
     url: str = ""
     secrets: Sequence[str] = ()
     lease: str = ""
     at: float = 0.0
     deliveries: Sequence[Delivery] = ()
+    traces: Mapping[str, str] = field(default_factory=dict)
 
 
 def exchange(engine: Engine, name: str, tried: Sequence[Tried], *, room: int) -> Batch:
@@ -65,7 +67,9 @@ def exchange(engine: Engine, name: str, tried: Sequence[Tried], *, room: int) ->
         claimed = _claimed(engine, connection, holder, room, now, lease)
         if not claimed:
             return Batch()
-        return Batch(holder.url, live_secrets(engine, holder, now), lease, now, claimed)
+        traces = deliveries.traces(connection, [each.refund_id for each in claimed]) if tracing.is_on() else {}
+
+        return Batch(holder.url, live_secrets(engine, holder, now), lease, now, claimed, traces)
 
     return engine.ledger.run(work)
 
@@ -208,15 +212,27 @@ class Desk:
 
     async def _send(self, batch: Batch, delivery: Delivery) -> None:
         try:
-            body = delivery.payload.encode()
-            headers = signed(batch.secrets, delivery.id, self._engine.clock(), body)
-            reply = await self._courier.post(batch.url, headers, body)
+            reply = await self._post(batch, delivery)
             self._tried.append(Tried(delivery, batch.lease, reply, early=delivery.due_at > batch.at))
         finally:
             task = asyncio.current_task()
             if task is not None:
                 self._sending.discard(task)
             self._bell.set()
+
+    async def _post(self, batch: Batch, delivery: Delivery) -> Reply:
+        body = delivery.payload.encode()
+        headers = signed(batch.secrets, delivery.id, self._engine.clock(), body)
+        trace = batch.traces.get(delivery.refund_id)
+        with tracing.delivery(delivery.type, delivery.id, delivery.attempts + 1, trace) as span:
+            if span.traceparent is not None:
+                headers = {**headers, "traceparent": span.traceparent}
+            reply = await self._courier.post(batch.url, headers, body)
+            span.set({"http.response.status_code": reply.status or 0})
+            if not reply.good:
+                span.failed(reply.error or str(reply.status))
+
+        return reply
 
 
 class Deliveries:

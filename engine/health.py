@@ -1,6 +1,7 @@
 """How things stand: for `status`, and, with questions to everybody, for `doctor`."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -19,6 +20,7 @@ from engine.operate import switches
 from engine.tick import BEAT
 from ledger import external, notification, queries, reconcile, rejected, webhooks, workers
 from ledger.figures import waiting
+from ledger.pooling import hands_around
 from providers.base import Health
 from providers.transport import Transport
 from signals.limits import Breaker
@@ -30,6 +32,8 @@ OVERDUE = 300.0
 # A webhook endpoint that has failed for so long is a person's business.
 FAILING = 3600.0
 SKEW = 2.0
+#: Who was heard within so many seconds works.
+HEARD = 10.0
 
 
 class Grade(StrEnum):
@@ -103,12 +107,20 @@ def _database(engine: Engine) -> list[Finding]:
             skew = _skew(engine, connection)
             unbalanced = queries.balances(connection)
             orphaned = queries.accounts_with_open_refunds(connection) - set(engine.accounts)
+        pooled = hands_around(engine.ledger)
     except SQLAlchemyError as error:
         return [Finding("database", Grade.UNHEALTHY, f"{name}: {type(error).__name__}")]
 
     return [
         Finding("database", Grade.FINE, name),
         Finding("durability", Grade.FINE if not durable else Grade.UNHEALTHY, durable or "commits reach the disk"),
+        Finding(
+            "pooling",
+            Grade.UNHEALTHY if pooled else Grade.FINE,
+            "a pooler shares connections by transaction: what a session sets or prepares is lost, or another's"
+            if pooled
+            else "a connection is our own as long as it is open",
+        ),
         Finding("clock", Grade.FINE if skew < SKEW else Grade.ATTENTION, f"{skew:.2f} s from the database's"),
         Finding(
             "books",
@@ -197,6 +209,7 @@ def _beat(engine: Engine) -> list[Finding]:
         with engine.ledger.read() as connection:
             last = workers.last_beat(connection, BEAT)
             worker = workers.last_beat(connection, "worker")
+            heard = workers.listed(connection)
     except SQLAlchemyError:
         return []
     now = engine.clock()
@@ -210,7 +223,17 @@ def _beat(engine: Engine) -> list[Finding]:
             "silent: workers ring for themselves" if silent else f"{now - (last or now):.1f} s ago",
         ),
         Finding("workers", Grade.UNHEALTHY if nobody else Grade.FINE, "nobody works" if nobody else "at work"),
+        *_releases([each["details"] for each in heard if each["kind"] == "worker" and now - each["beat_at"] < HEARD]),
     ]
+
+
+def _releases(workers_say: Sequence[Mapping[str, Any]]) -> list[Finding]:
+    """Which programs work, by their own word; those before 0.1.0 say nothing."""
+    found = Counter(f"{each.get('release', '?')} (schema {each.get('schema', '?')})" for each in workers_say)
+    told = ", ".join(f"{count} of {release}" for release, count in sorted(found.items()))
+    mixed = "" if len(found) < 2 else ": an upgrade is under way, or was not finished"  # noqa: PLR2004
+
+    return [Finding("releases", Grade.ATTENTION if mixed else Grade.FINE, f"{told}{mixed}")] if found else []
 
 
 async def _account(account: Account) -> Finding:

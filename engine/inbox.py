@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 from domain.errors import FieldError, InvalidJob, Refused
 from domain.job import MAX_BYTES
 from domain.refund import clean
+from engine import tracing
 from engine.bootstrap import Engine
 from engine.ids import new_id
 from engine.redact import redacted_body
@@ -61,17 +62,20 @@ def _copy(refused: Rejection) -> dict[str, str | bytes]:
 
 
 def _take(engine: Engine, stream: Intake, entries: Sequence[Entry]) -> int:
+    usual = [entry for entry in entries if entry.form is None]
     receipts = submit_many(
         engine,
-        [entry.job for entry in entries],
+        [entry.job for entry in usual],
         actor="stream",
         via="stream",
-        traceparents=[entry.traceparent for entry in entries],
+        traceparents=[tracing.sane(entry.traceparent) for entry in usual],
     )
+    problems = [(entry, receipt.problem) for entry, receipt in zip(usual, receipts, strict=True)]
+    problems += [(entry, _newer(entry.form)) for entry in entries if entry.form is not None]
     refused = [
-        rejection(engine, entry.job, receipt.problem, f"stream:{entry.id}")
-        for entry, receipt in zip(entries, receipts, strict=True)
-        if receipt.problem is not None
+        rejection(engine, entry.job, problem, f"stream:{entry.id}")
+        for entry, problem in problems
+        if problem is not None
     ]
     keep(engine, refused)
     stream.done(
@@ -84,14 +88,26 @@ def _take(engine: Engine, stream: Intake, entries: Sequence[Entry]) -> int:
     return accepted
 
 
-def take_one(engine: Engine, job: Any, source: str, *, actor: str, via: str) -> Receipt:
+def _newer(form: str) -> InvalidJob:
+    """What says that it is of another form is not read as if it were of this one."""
+    return InvalidJob(FieldError("#", f"form {form!r} is of a newer program than this one", "newer-form"))
+
+
+def refuse_message(engine: Engine, message: Any, source: str) -> None:
+    """Keep a message of a form that this program does not know as a dead letter under `source`."""
+    raw = _text(message).encode("utf-8", "replace")
+    problem = InvalidJob(FieldError("#", "the message has other arguments than `job`", "newer-form"))
+    keep(engine, [rejection(engine, raw, problem, source)])
+
+
+def take_one(engine: Engine, job: Any, source: str, *, actor: str, via: str, traceparent: str | None = None) -> Receipt:
     """Accept one job that came as a message; what cannot be accepted is kept as a dead letter under `source`.
 
     Raises only OperationalError: the ledger is away, and the message must be given back.
     """
     raw = job if isinstance(job, bytes) else _text(job).encode("utf-8", "replace")
     try:
-        receipt = submit(engine, raw, actor=actor, via=via)
+        receipt = submit(engine, raw, actor=actor, via=via, traceparent=traceparent)
     except OperationalError:
         raise
     except Exception as error:

@@ -5,15 +5,15 @@ from typing import Any
 
 import msgspec
 
-from domain.job import RefundJob
+from domain.job import RefundJob, stored
 from domain.refund import Refund, personal_parts
 from ledger.vault import Vault
 from providers.base import RefundOrder
 
 
 def order_of(vault: Vault, refund: Refund, *, seen: frozenset[str] | None = None) -> RefundOrder:
-    """The order of a stored refund; customer and bank data are opened here and nowhere else."""
-    job = msgspec.json.decode(refund.job)
+    """The order of a stored refund; customer and bank data are opened here and nowhere else. Raises NewerForm."""
+    job = stored(refund.job)
     personal = msgspec.json.decode(vault.open(refund.personal)) if refund.personal else {}
 
     return _order(job, personal, refund, seen)

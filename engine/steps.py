@@ -17,10 +17,12 @@ from msgspec.structs import replace
 from sqlalchemy.exc import IntegrityError
 
 from domain.decision import Call, Case, Cause, Decision, Step, decide, plan_recovery
+from domain.errors import NewerForm
 from domain.outcome import NotSent, NotSentReason, Outcome, Unknown
 from domain.policy import replay_until
 from domain.refund import Refund, decided, holds_payment, moved
 from domain.state import FINAL, State
+from engine import tracing
 from engine.account import Account
 from engine.bootstrap import Engine
 from engine.evidence import announce, bring_evidence, judged, note_of, pause_for_credentials
@@ -90,8 +92,8 @@ class Steps:
         """
         if not refund.resolved or refund.attempts or refund.lost_leases > self.account.policy.max_lost_leases:
             return None
-        conversation = self._refund_conversation(refund, None)
         try:
+            conversation = self._refund_conversation(refund, None)
             step = next(conversation)
         except Exception:  # noqa: BLE001 - it fails again in its own step, where that is dealt with
             return None
@@ -104,20 +106,27 @@ class Steps:
     async def take(self, lane: str, refund: Refund, frozen: Frozen | None, begun: Begun | None = None) -> None:
         """Do what is due. Never raises for one refund's trouble: its lease runs out and recovery takes over."""
         try:
-            match lane:
-                case "send":
-                    await self._send(refund, begun)
-                case "recover":
-                    await self._recover(refund, frozen)
-                case _:
-                    await self._poll(refund)
+            with tracing.step(lane, refund, earlier=refund.attempts - (begun is not None)):
+                await self._taken(lane, refund, frozen, begun)
         except LeaseLost:
             log.info("lease.lost", refund_id=refund.id, account=refund.account, lane=lane)
+        except NewerForm as error:
+            # A worker of that program claims it when this lease has run out; where there is none, a person gets it.
+            log.warning("refund.newer_form", refund_id=refund.id, account=refund.account, lane=lane, error=error)
         except asyncio.CancelledError:
             raise
         except Exception:
             # A refund that does this again and again ends in review.
             log.exception("step.failed", refund_id=refund.id, account=refund.account, lane=lane)
+
+    async def _taken(self, lane: str, refund: Refund, frozen: Frozen | None, begun: Begun | None) -> None:
+        match lane:
+            case "send":
+                await self._send(refund, begun)
+            case "recover":
+                await self._recover(refund, frozen)
+            case _:
+                await self._poll(refund)
 
     async def _send(self, refund: Refund, begun: Begun | None) -> None:
         if begun is not None:
@@ -268,7 +277,7 @@ class Steps:
         response: httpx.Response | None = None
         if begun is not None:
             sent = _Sent(refund, refund.attempts)
-            answer = await self._send_move(sent, begun.request, None)
+            answer = await self._send_move(sent, begun.request)
             if not isinstance(answer, httpx.Response):
                 conversation.close()
                 return sent, answer
@@ -285,8 +294,9 @@ class Steps:
                 conversation.close()
                 return sent, Unknown(reason="adapter: a Move where none may be", contradiction=True)
             if isinstance(step, Move):
+                request = step.request if frozen is None else self._thaw(frozen)
                 sent = await self._freeze(refund, step, frozen)
-                answer = await self._send_move(sent, step.request, frozen)
+                answer = await self._send_move(sent, request)
             else:
                 answer = await self._network.send(self.account.provider.authorize(step.request))
             if not isinstance(answer, httpx.Response):
@@ -367,10 +377,8 @@ class Steps:
             worker=self.engine.worker,
         )
 
-    async def _send_move(self, sent: _Sent, request: httpx.Request, frozen: Frozen | None) -> Any:
+    async def _send_move(self, sent: _Sent, request: httpx.Request) -> Any:
         """The socket, if the lease and the handle still outlast the call: a frozen worker wakes up here."""
-        if frozen is not None:
-            request = self._thaw(frozen)
         now = self.engine.clock()
         refund, timeout = sent.refund, self.account.policy.total_timeout
         if refund.due_at is None or refund.due_at - now < timeout:
@@ -378,15 +386,16 @@ class Steps:
         if refund.replay_until is not None and now >= refund.replay_until:
             return NotSent(reason=NotSentReason.LEASE, detail="the handle's lifetime ran out before sending")
 
-        return await self._network.send(self.account.provider.authorize(request))
+        with tracing.attempt(refund, refund.attempts):
+            return await self._network.send(self.account.provider.authorize(request))
 
     def _thaw(self, frozen: Frozen) -> httpx.Request:
-        return httpx.Request(
-            frozen.method,
-            frozen.url,
-            headers=msgspec.json.decode(frozen.headers),
-            content=self.engine.vault.open(frozen.body),
-        )
+        """The request as it was sent. Raises NewerForm: in this one the headers are a list of pairs."""
+        headers = msgspec.json.decode(frozen.headers)
+        if not isinstance(headers, list):
+            raise NewerForm("a frozen request of another form")
+
+        return httpx.Request(frozen.method, frozen.url, headers=headers, content=self.engine.vault.open(frozen.body))
 
     # -- recording ---------------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from domain.errors import Conflict, FieldError, InvalidJob, Refused
 from domain.job import RefundJob, canonical, differing, epoch, parse
 from domain.refund import Refund
 from domain.state import State
+from engine import tracing
 from engine.account import Account
 from engine.bootstrap import Engine
 from engine.ids import new_id
@@ -59,10 +60,10 @@ def submit_many(
     committed and a worker has been called. `admit`: what lets them in, for ways in with rules of their own.
     """
     now = engine.clock()
-    traces = traceparents or [None] * len(bodies)
-    checked = [_check(engine, body, now, actor, via, trace) for body, trace in zip(bodies, traces, strict=True)]
-    candidates = [each.candidate for each in checked if each.candidate is not None]
-    admissions = iter(_admit(engine, candidates, admit, dry_run=dry_run) if candidates else ())
+    with tracing.accepting(traceparents or [None] * len(bodies)) as traces:
+        checked = [_check(engine, body, now, actor, via, trace) for body, trace in zip(bodies, traces, strict=True)]
+        candidates = [each.candidate for each in checked if each.candidate is not None]
+        admissions = iter(_admit(engine, candidates, admit, dry_run=dry_run) if candidates else ())
     receipts = [
         Receipt(problem=each.problem)
         if each.candidate is None

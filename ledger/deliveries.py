@@ -83,6 +83,15 @@ def subjects(connection: Connection, refund_ids: Sequence[str]) -> dict[str, dic
     return {row.id: {name: getattr(row, name) for name in _SUBJECT} for row in found}
 
 
+def traces(connection: Connection, refund_ids: Sequence[str]) -> dict[str, str]:
+    """The `traceparent` of those refunds that came with one."""
+    query = select(refund.c.id, refund.c.traceparent).where(
+        refund.c.id.in_(refund_ids), refund.c.traceparent.is_not(None)
+    )
+
+    return {row.id: row.traceparent for row in connection.execute(query)}
+
+
 class Delivery(Struct, frozen=True, kw_only=True):
     """One event for one endpoint; `id` is its webhook-id."""
 

@@ -17,11 +17,12 @@ _SMALL = 1_048_576
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One job as it lies in the stream."""
+    """One job as it lies in the stream; `form` where a producer says that it is not the usual one."""
 
     id: str
     job: bytes
     traceparent: str | None
+    form: str | None = None
 
 
 class Intake:
@@ -81,8 +82,16 @@ class Intake:
 
 
 def _entry(number: bytes, fields: Mapping[bytes, bytes]) -> Entry:
-    trace = fields.get(b"traceparent")
-    return Entry(number.decode(), fields.get(b"job", b""), trace.decode("ascii", "replace")[:64] if trace else None)
+    return Entry(
+        number.decode(),
+        fields.get(b"job", b""),
+        _short(fields.get(b"traceparent")),
+        _short(fields.get(b"form")),
+    )
+
+
+def _short(value: bytes | None) -> str | None:
+    return value.decode("ascii", "replace")[:64] if value else None
 
 
 def publish_job(client: "redis.Redis", job: bytes, traceparent: str | None = None) -> str:

@@ -6,9 +6,9 @@ from typing import Any
 from celery.exceptions import Reject
 from sqlalchemy.exc import OperationalError
 
-from engine import door, erasure, schedule
+from engine import door, erasure, schedule, tracing
 from engine import tick as rounds
-from engine.inbox import take_one
+from engine.inbox import refuse_message, take_one
 from tasks.app import app
 from tasks.runtime import runtime
 
@@ -17,17 +17,25 @@ LEDGER_AWAY = 1.0
 
 
 @app.task(name="refunds.submit", bind=True, max_retries=0)
-def submit(self: Any, job: Any) -> None:
-    """Accept one refund job from a Celery shop.
+def submit(self: Any, *given: Any, **named: Any) -> None:
+    """Accept one refund job from a Celery shop: `refunds.submit(job)`.
 
     As safe as a Redis list can be, and no safer: between the moment in which a worker takes a message off the list and
     the moment in which it notes that, the message exists nowhere, and a worker killed there loses it; a Redis that
     forgets loses it too. Once the ledger has committed the job nothing loses it. A shop that must not lose any sends
     the job again under the same `reference` until it sees the refund, or uses the intake stream or the HTTP API, which
     acknowledge only after that commit.
+
+    A message with other arguments, of a newer producer perhaps, is kept as a dead letter: Celery itself would drop it.
     """
+    engine, source = runtime().engine, f"celery:{self.request.id}"
     try:
-        take_one(runtime().engine, job, f"celery:{self.request.id}", actor="celery", via="celery")
+        if len(given) + len(named) == 1 and named.keys() <= {"job"}:
+            (job,) = (*given, *named.values())
+            trace = tracing.sane(self.request.get("traceparent"))
+            take_one(engine, job, source, actor="celery", via="celery", traceparent=trace)
+        else:
+            refuse_message(engine, {"args": given, "kwargs": named}, source)
     except OperationalError as error:
         time.sleep(LEDGER_AWAY)
         raise Reject(error, requeue=True) from None

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 import structlog
 import uvloop
 
+from config import RELEASE
 from config.settings import Settings
-from engine import look, notifications
+from engine import look, notifications, tracing
 from engine.bootstrap import Engine, bootstrap
 from engine.bulk import LANE as BULK
 from engine.bulk_run import carry_out
@@ -23,7 +24,7 @@ from engine.fanout import LANE as DELIVER
 from engine.pump import Pump
 from engine.reconcile import Reconciler
 from engine.writer import GroupWriter
-from providers.transport import Transport
+from providers.transport import Network, Transport
 from tasks.app import longest_call
 from tasks.bells import ring
 
@@ -50,13 +51,14 @@ def engine_with_bells(settings: Settings) -> Engine:
 class Runtime:
     """One process's pumps. Conversations outlive the task that started them, so a slow account holds nobody up."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, part: str = "worker") -> None:
+        tracing.start(part, RELEASE)
         _spare_the_collector()
         sys.setswitchinterval(SWITCH)
         self.engine = engine_with_bells(settings)
         self.engine.meter.start()
         self._writer = GroupWriter(self.engine.ledger)
-        self._transports: dict[str, Transport] = {}
+        self._transports: dict[str, Network] = {}
         self._pumps: dict[tuple[str, str], Pump] = {}
         self._deliveries = Deliveries(self.engine)
         self._aside: dict[tuple[str, str], Future[None]] = {}
@@ -98,6 +100,7 @@ class Runtime:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
         self.engine.close()
+        tracing.stop()
 
     async def _slice(self, lane: str, name: str) -> None:
         more = False
@@ -141,11 +144,11 @@ class Runtime:
 
         return found
 
-    def _transport(self, account: str) -> Transport:
+    def _transport(self, account: str) -> Network:
         configured = self.engine.accounts[account]
         if account not in self._transports:
-            self._transports[account] = Transport(
-                connect_timeout=configured.connect_timeout, read_timeout=configured.read_timeout
+            self._transports[account] = tracing.traced(
+                Transport(connect_timeout=configured.connect_timeout, read_timeout=configured.read_timeout)
             )
 
         return self._transports[account]

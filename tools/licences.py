@@ -9,16 +9,18 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reference" / "licences.md"
 HEAD = """# Licences
 
-<!-- Written by `make reference` from requirements/run.txt; do not edit. -->
+<!-- Written by `make reference` from requirements/run-extras.txt; do not edit. -->
 
-What an installation of Refundry brings along (`requirements/run.txt`), by the packages' own word. `make check` refuses
-a package whose licence is not one of those that `tools/licences.py` allows. Refundry itself: Apache-2.0.
+What an installation of Refundry brings along with all its extras (`requirements/run-extras.txt`; without them
+`requirements/run.txt`, which has less), by the packages' own word. `make check` refuses a package whose licence is not
+one of those that `tools/licences.py` allows. Refundry itself: Apache-2.0.
 
 | package | licence |
 |---|---|
 """
 #: What packages say that may be shipped; LGPL for psycopg alone, which is used unchanged and can be replaced.
 ALLOWED = {
+    "3-Clause BSD License",
     "Apache Software License",
     "Apache-2.0",
     "BSD License",
@@ -48,7 +50,7 @@ def main() -> int:
 
 def required(rest: str = "") -> list[str]:
     """The names in the lock whose version and what follows match `rest`."""
-    lock = (ROOT / "requirements" / "run.txt").read_text()
+    lock = (ROOT / "requirements" / "run-extras.txt").read_text()
 
     return re.findall(rf"^([a-z0-9][a-z0-9._-]*)=={rest}", lock, re.MULTILINE)
 

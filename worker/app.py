@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from celery.apps import worker as celery_worker
 from celery.signals import worker_process_init, worker_process_shutdown, worker_shutdown
 
+from config.logging import said
 from config.settings import load_settings
 from tasks import runtime
 from tasks.app import configure
@@ -13,6 +15,8 @@ settings = load_settings()
 runtime.prepare(settings)
 app = configure(settings)
 app.steps["worker"].add(CompanionStep)
+# What it says when a signal comes it would write beside the log.
+celery_worker.safe_say = lambda words, *_: said("celery.worker", words)  # type: ignore[attr-defined]
 
 
 @worker_process_init.connect

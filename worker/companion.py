@@ -10,6 +10,7 @@ import redis
 import structlog
 from sqlalchemy.exc import OperationalError
 
+from config import RELEASE
 from config.logging import configure as configure_logging
 from config.settings import load_settings
 from engine import notifications
@@ -18,12 +19,13 @@ from engine.bootstrap import Engine
 from engine.inbox import take
 from engine.relay import relay
 from ledger import webhooks, workers
+from ledger.migrate import head
 from signals.client import connect
 from signals.stream import Intake
 from tasks.app import configure
 from tasks.runtime import Runtime
 
-log = structlog.get_logger(__name__)
+log = structlog.get_logger("worker.companion")  # run as `__main__`
 
 BLOCK_MS = 1000
 IDLE_MS = 20_000
@@ -39,6 +41,7 @@ class Companion:
         self._stop = stop
         self._name = self._engine.worker
         self._drain = False
+        self._details = {"pid": os.getppid(), "version": 1, "release": RELEASE, "schema": head()}
 
     def run(self) -> None:
         """Until told to stop."""
@@ -101,8 +104,7 @@ class Companion:
     def _beat(self) -> None:
         engine = self._engine
         now = engine.clock()
-        details = {"pid": os.getppid(), "version": 1}
-        engine.ledger.run(lambda connection: workers.beat(connection, self._name, "worker", now, details))
+        engine.ledger.run(lambda connection: workers.beat(connection, self._name, "worker", now, self._details))
         with engine.ledger.read() as connection:
             self._drain = workers.is_draining(connection, self._name)
 
@@ -136,7 +138,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
         signal.signal(number, lambda *_: stop.set())
     threading.Thread(target=_until_orphaned, args=(stop,), daemon=True).start()
-    runtime = Runtime(settings)
+    runtime = Runtime(settings, "companion")
     Companion(runtime, stop=stop).run()
     runtime.close()
 

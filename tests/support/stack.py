@@ -49,13 +49,18 @@ def toml(value: Any) -> str:
 
 @dataclass
 class Stack:
-    """The running system. `accounts` changes settings per sandbox account, `sections` adds tables of settings."""
+    """The running system. `accounts` changes settings per sandbox account, `sections` adds tables of settings.
+
+    `environment`: what its processes find besides. `root`: where the program of the next one lies.
+    """
 
     folder: Path
     database_url: str
     redis: RedisServer
     accounts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    root: Path = ROOT
     workers: list[LocalProcess] = field(default_factory=list)
     processes: list[LocalProcess] = field(default_factory=list)
     engine: Engine = field(init=False)
@@ -67,7 +72,7 @@ class Stack:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._start_sandbox()
         self._write_settings()
-        upgrade(self.database_url)
+        self.migrate()
         settings = load_settings({"REFUNDRY_CONFIG": str(self.folder / "refundry.toml")}, self.folder)
         pools.reset()
         app: Any = configure(settings)
@@ -81,6 +86,10 @@ class Stack:
             worker.wait_for_log("ready.", timeout=90)
 
         return self
+
+    def migrate(self) -> None:
+        """Make the ledger."""
+        upgrade(self.database_url)
 
     def stop(self) -> None:
         """Kill every process."""
@@ -107,7 +116,7 @@ class Stack:
         return worker
 
     def _process(self, name: str, *arguments: str) -> LocalProcess:
-        env = {"REFUNDRY_CONFIG": str(self.folder / "refundry.toml"), "PYTHONPATH": str(ROOT)}
+        env = {"REFUNDRY_CONFIG": str(self.folder / "refundry.toml"), "PYTHONPATH": str(self.root), **self.environment}
         command = [sys.executable, "-m", "celery", "-A", "worker.app", *arguments]
         process = LocalProcess(name, command, self.folder, env=env)
         self.processes.append(process)

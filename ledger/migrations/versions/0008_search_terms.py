@@ -10,6 +10,8 @@ revision = "0008"
 down_revision: str | None = "0007"
 branch_labels: str | None = None
 depends_on: str | None = None
+# Programs before it write no terms: what they accept afterwards is paid, and not found by what it is known by.
+contract = "0.1.0"
 
 _SEARCHED = ("customer_hash", "email_hash", "last_name_hash", "name_hash", "order_id")
 

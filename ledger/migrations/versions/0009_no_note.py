@@ -10,6 +10,8 @@ revision = "0009"
 down_revision: str | None = "0008"
 branch_labels: str | None = None
 depends_on: str | None = None
+# No program has ever written or read it.
+contract = "0.1.0"
 
 SERIAL = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 

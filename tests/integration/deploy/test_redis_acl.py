@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from celery import Celery
+from kombu.exceptions import OperationalError
 
 from tests.support.servers import RedisServer
 from tests.support.stack import Stack
@@ -104,3 +106,27 @@ def test_not_even_a_worker_empties_or_reconfigures_the_server(server):
     for forbidden in (worker.flushall, worker.config_get, worker.shutdown, lambda: worker.set("other", "key")):
         with pytest.raises(redis.exceptions.NoPermissionError):
             forbidden()
+
+
+def test_flower_hears_of_tasks_and_can_start_none(server, tmp_path, sqlite_url):
+    stack = Stack(tmp_path / "stack", sqlite_url, server, sections={"celery": {"events": True}})
+    flower, heard = Celery(broker=server.url_of("flower")), set()
+
+    def hear(event):
+        heard.add(event["type"])
+        receiver.should_stop = {"worker-heartbeat", "task-succeeded"} <= heard
+
+    try:
+        stack.start()
+        with flower.connection_for_read() as connection:
+            receiver = flower.events.Receiver(connection, handlers={"*": hear})
+            receiver.capture(timeout=60)
+        with pytest.raises(OperationalError, match="no permissions"):
+            flower.send_task("refunds.tick", queue="refundry.send", retry=False)
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            server.as_user("flower").xadd("refundry:intake", {"job": "{}"})
+    finally:
+        stack.stop()
+        flower.close()
+
+    assert "NOPERM" not in "".join(worker.tail(100_000) for worker in stack.workers)

@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import inspect
 
 from domain.state import State
-from ledger.migrate import current, head, is_current, upgrade
+from ledger.migrate import Fit, current, fit, head, upgrade
 from ledger.models import LANES, metadata
 from ledger.session import Ledger
 
@@ -120,24 +120,38 @@ def test_processes_that_upgrade_at_once_wait_for_each_other(database_url, empty)
     results = run_upgrades(database_url, 3)
 
     assert results == [("", 0)] * 3
-    assert is_current(empty.engine)
+    assert fit(empty.engine) is Fit.CURRENT
 
 
 def test_a_database_knows_its_revision(empty, database_url):
     assert current(database_url) is None
-    assert not is_current(empty.engine)
+    assert fit(empty.engine) is Fit.BEHIND
 
     upgrade(database_url)
 
     assert current(database_url) == head()
-    assert is_current(empty.engine)
+    assert fit(empty.engine) is Fit.CURRENT
 
 
-def test_a_database_of_another_revision_is_not_current(migrated):
-    with migrated.write() as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'another'")
+def test_a_database_that_lacks_the_newest_revision_is_behind(migrated):
+    say_revision(migrated, "0001")
 
-    assert not is_current(migrated.engine)
+    assert fit(migrated.engine) is Fit.BEHIND
+
+
+def test_a_database_of_a_newer_program_is_ahead_and_an_upgrade_leaves_it_as_it_is(migrated, database_url):
+    say_revision(migrated, "9999")
+    before = shape(migrated)
+    upgrade(database_url)
+
+    assert fit(migrated.engine) is Fit.AHEAD
+    assert shape(migrated) == before
+    assert current(database_url) == "9999"
+
+
+def say_revision(ledger, number):
+    with ledger.write() as connection:
+        connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{number}'")
 
 
 def test_a_downgrade_leaves_no_table(migrated):

@@ -119,3 +119,13 @@ def test_a_redis_that_dies_during_the_work_costs_nothing(engine, redis_server):
 
         assert refunds(engine) == 1
         assert stream.waiting() == 0
+
+
+def test_an_entry_that_says_it_is_of_another_form_is_kept_and_not_read(engine, client, stream):
+    client.xadd(INTAKE, {"job": json.dumps(JPY), "form": "2"})
+    publish(client, reference="R-2")
+
+    assert take(engine, stream, stream.read(10, block=1)) == 1
+    assert (refunds(engine), stream.waiting()) == (1, 0)
+    (kept,) = dead_letters(engine)
+    assert "newer program" in kept["errors"]

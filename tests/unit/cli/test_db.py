@@ -1,3 +1,5 @@
+import sqlite3
+
 from ledger.migrate import head
 
 
@@ -22,6 +24,20 @@ def test_what_is_wanted_is_said(home, refundry):
 
     assert told.status == 0
     assert "refundry db upgrade" in told.out
+
+
+def test_a_database_of_a_newer_program_is_left_alone_and_worked_with(home, refundry):
+    with sqlite3.connect(home / "ledger.db") as database:
+        database.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.close()
+
+    made = refundry("db", "upgrade")
+    told = refundry("db", "current")
+
+    assert (made.status, told.status) == (0, 0)
+    assert f"9999, of a newer program than this one, which has {head()}" in made.out
+    assert told.out == made.out
+    assert refundry("refunds", "list").status == 0
 
 
 def test_a_database_that_is_away_has_a_status_of_its_own(home, refundry, monkeypatch):

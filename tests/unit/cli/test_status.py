@@ -1,5 +1,5 @@
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from domain.decision import Cause
 from engine.health import Finding, Grade
@@ -70,6 +70,28 @@ def test_a_doctor_says_what_is_missing_instead_of_failing(home, no_calls, refund
 
     assert told.status == 2
     assert "refundry db upgrade" in told.out
+
+
+def test_a_doctor_sees_programs_of_two_releases(home, engine, no_calls, refundry):
+    for name, release in (("vm:1", "0.1.0"), ("vm:2", "0.1.0"), ("vm:3", "0.2.0")):
+        details = {"release": release, "schema": "0007"}
+        engine.ledger.run(lambda c, name=name, d=details: workers.beat(c, name, "worker", engine.clock(), d))
+    engine.ledger.run(lambda c: workers.beat(c, "vm:4", "worker", engine.clock(), {"pid": 1}))
+    engine.ledger.run(lambda c: workers.beat(c, "vm:5", "worker", engine.clock() - 60, {"release": "0.0.1"}))
+
+    (found,) = [each for each in refundry("doctor", "-o", "json").json() if each["what"] == "releases"]
+
+    assert found["grade"] == "attention"
+    assert found["says"].startswith("2 of 0.1.0 (schema 0007), 1 of 0.2.0 (schema 0007), 1 of ? (schema ?): an upgrade")
+
+
+def test_a_doctor_sees_a_schema_that_is_ahead(home, engine, no_calls, refundry):
+    engine.ledger.run(lambda c: c.execute(text("UPDATE alembic_version SET version_num = '9999'")))
+
+    (found,) = [each for each in refundry("doctor", "-o", "json").json() if each["what"] == "migrations"]
+
+    assert found["grade"] == "attention"
+    assert "newer program" in found["says"]
 
 
 def test_a_doctor_looks_at_a_database_that_is_away(home, no_calls, refundry, monkeypatch):

@@ -71,7 +71,7 @@ def test_secrets_are_made_once_and_kept(secrets):
 def test_redis_is_told_the_hash_of_each_user_s_password(secrets):
     users = (secrets / "redis_users").read_text()
 
-    for file in ("worker", "shop", "listener"):
+    for file in ("worker", "shop", "listener", "flower"):
         password = re.search(r":([^:@]+)@", (secrets / f"{file}_redis_url").read_text())[1]
         assert f"#{hashlib.sha256(password.encode()).hexdigest()} " in users
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domain.errors import InvalidJob
-from domain.job import MAX_BYTES, RefundJob, canonical, differing, epoch, parse
+from domain.errors import InvalidJob, NewerForm
+from domain.job import MAX_BYTES, RefundJob, canonical, differing, epoch, parse, stored
 from domain.money import MAX_MINOR
 
 # The example of the contract, whole.
@@ -481,3 +481,9 @@ def test_whatever_a_field_holds_the_answer_is_a_job_or_its_faults(value):
     for field in RefundJob.model_fields:
         with suppress(InvalidJob):
             assert parse({**FULL, field: value}).content_hash()
+
+
+def test_a_kept_job_of_another_form_is_not_guessed_at():
+    assert stored('{"amount":5}') == {"amount": 5}
+    with pytest.raises(NewerForm, match="form 2"):
+        stored('{"amount":5,"form":2}')
