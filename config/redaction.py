@@ -19,7 +19,7 @@ SHOWN = frozenset(
         *("refund_id", "id", "ids", "delivery_id", "order_id", "handle", "idempotency_key", "key", "payment"),
         *("reference", "request", "request_id", "trace_id", "span_id", "traceparent", "method", "route", "path", "url"),
         *("actor", "alert", "at", "cause", "code", "error", "fault", "faults", "kind", "name", "note", "outcome"),
-        *("reason", "signal", "state", "states", "status", "version", "what", "why"),
+        *("operation", "reason", "signal", "state", "states", "status", "version", "what", "why"),
     }
 )
 #: Keys whose values may be tables or lists; anywhere else these are left out.

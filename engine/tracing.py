@@ -73,7 +73,7 @@ def start(part: str, release: str, environ: Mapping[str, str] = os.environ) -> N
     try:
         from engine.spans import Spans  # noqa: PLC0415 - an extra, and slow to import
     except ImportError as error:
-        log.warning("tracing.not_installed", missing=error.name, extra="otel")
+        log.warning("tracing.not_installed", name=error.name, what="refundry[otel]")
         return
     _spans = Spans.exporting(part, release)
 
