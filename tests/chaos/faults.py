@@ -21,6 +21,7 @@ from tests.chaos.report import last_words
 from tests.chaos.system import LEASE, System
 from tests.support.processes import LocalProcess
 from tests.support.servers import PostgresServer
+from tests.support.stack import ROOT
 
 Waits = Generator[float, None, None]
 Act = Callable[[System, random.Random, Counter[str]], Waits]
@@ -88,13 +89,15 @@ def worker_freeze(system: System, chance: random.Random, tally: Counter[str]) ->
 
 
 def rolling_restart(system: System, _chance: random.Random, tally: Counter[str]) -> Waits:
-    """The workers one by one: asked to end, replaced, waited for; after the first, `refundry db upgrade`.
+    """The schema brought up to date while all of them write, then the workers one by one: ended, replaced, waited for.
 
-    The run begins on the newest schema, so the upgrade in the middle finds nothing to do: it shows that it can be run
-    while workers write (it takes its lock, reads the revision, leaves). A schema that changes under workers of the
-    release before is the business of `tests/e2e/test_upgrade.py`.
+    The first time they are of the release before, and what replaces them of this one. Later the upgrade finds nothing
+    to do, and must do no harm.
     """
-    for number, worker in enumerate(list(system.workers)):
+    yield from _upgrade(system, tally)
+    tally["rolling-restart, to this release"] += system.root != ROOT
+    system.root = ROOT
+    for worker in list(system.workers):
         if worker not in system.workers:
             continue
         system.release(worker)
@@ -104,8 +107,6 @@ def rolling_restart(system: System, _chance: random.Random, tally: Counter[str])
         system.discard(worker)
         fresh = system.start_worker()
         yield from until(lambda new=fresh: new not in system.workers or b"ready." in new.logs(), GRACE)
-        if number == 0:
-            yield from _upgrade(system, tally)
 
 
 def _upgrade(system: System, tally: Counter[str]) -> Waits:

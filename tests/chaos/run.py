@@ -74,6 +74,8 @@ def run(plan: Plan, say: Say) -> Result:
         if plan.keep:
             say(f"logs: {made.folder}")
         configure_logging("ERROR")
+        if made.begin_with_the_older():
+            say("workers and beats begin with the release before this one")
         made.start(workers=plan.workers, beats=2)
         return _Run(plan, made, say).run()
 

@@ -15,6 +15,7 @@ import psutil
 
 from tests.chaos.disk import Disk
 from tests.chaos.proxy import Proxy
+from tests.support import older
 from tests.support.processes import LocalProcess
 from tests.support.servers import PostgresServer, RedisServer
 from tests.support.stack import ROOT, Stack
@@ -40,14 +41,33 @@ SETTINGS: Mapping[str, Any] = {
 
 
 class System(Stack):
-    """A Stack that knows its proxy, how often Redis has forgotten everything, and which workers ended by themselves."""
+    """A Stack that knows its proxy, how often Redis has forgotten everything, and which workers ended by themselves.
+
+    `older`: the program of the release before, with which it begins.
+    """
 
     proxy: Proxy
     postgres: PostgresServer | None = None
     disk: Disk | None = None
+    older: Path | None = None
     forgotten: int = 0
     seed: int = 0
     ended: list[str]
+
+    def begin_with_the_older(self) -> bool:
+        """Let workers and beats be of the release before, on its schema; False where the history does not have it."""
+        folder = self.folder.parent / "older"
+        self.older = folder if older.unpack(folder) else None
+        self.root = self.older or ROOT
+
+        return self.older is not None
+
+    def migrate(self) -> None:
+        """The ledger as the older program has it, where there is one."""
+        if self.older is None:
+            super().migrate()
+        else:
+            older.migrate(self.older, self.database_url, self.folder)
 
     def _start_sandbox(self) -> None:
         super()._start_sandbox()

@@ -10,11 +10,10 @@ import subprocess
 import sys
 
 import pytest
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import text
 
 from ledger.migrate import Fit, current, fit, head, upgrade
+from tests.support import older
 from tests.support.processes import wait_until
 from tests.support.stack import ROOT, Stack
 
@@ -27,46 +26,28 @@ FAULTS = [
 ]
 
 
-def git(*arguments):
-    done = subprocess.run(["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else ""
-
-
-def the_one_before():
-    """The commit before the newest migration was added; empty where the history does not say."""
-    config = Config()
-    config.set_main_option("script_location", "ledger:migrations")
-    script = ScriptDirectory.from_config(config).get_revision(head()).path
-    added = git("log", "-m", "--first-parent", "--diff-filter=A", "--format=%H", "-1", "--", script)
-    return git("rev-parse", "--verify", "--quiet", f"{added}^" if added else "HEAD")
-
-
 @pytest.fixture(scope="module")
-def older(tmp_path_factory):
-    """Its program, unpacked."""
-    commit = the_one_before()
-    if not commit:
-        pytest.skip("needs the repository's history")
+def program(tmp_path_factory):
+    """The older program, unpacked."""
     folder = tmp_path_factory.mktemp("older")
-    archive = subprocess.run(["git", "-C", str(ROOT), "archive", commit], check=True, capture_output=True)
-    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive.stdout, check=True)
+    if not older.unpack(folder):
+        pytest.skip("needs the repository's history")
     return folder
 
 
 class Rolling(Stack):
     """A stack that begins with an older program and its schema."""
 
-    def __init__(self, older, *arguments):
+    def __init__(self, program, *arguments):
         super().__init__(*arguments)
-        self.older = older
+        self.program = program
 
     def migrate(self):
-        command = [sys.executable, "-c", f"from ledger.migrate import upgrade; upgrade({self.database_url!r})"]
-        subprocess.run(command, check=True, cwd=self.folder, env={"PYTHONPATH": str(self.older)})
+        older.migrate(self.program, self.database_url, self.folder)
 
     def start_older(self):
         """A worker of the older program."""
-        self.root = self.older
+        self.root = self.program
         try:
             worker = self.start_worker()
         finally:
@@ -96,8 +77,8 @@ class Rolling(Stack):
 
 
 @pytest.fixture
-def rolling(older, tmp_path, database_url, redis_server):
-    stack = Rolling(older, tmp_path / "stack", database_url, redis_server)
+def rolling(program, tmp_path, database_url, redis_server):
+    stack = Rolling(program, tmp_path / "stack", database_url, redis_server)
     yield stack.start(workers=0)
     stack.stop()
 
