@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from domain.errors import Conflict
+from domain.errors import Conflict, Refused
 from domain.outcome import Absent, NotSent, Outcome, Unknown
 from domain.reconcile import Kind, Listed, Source, Verdict, Way, compare, evidence, listed, stranger
 from domain.refund import Refund
@@ -60,6 +60,7 @@ MAX_PAGES = 50
 LONGEST = 60 * 86_400.0
 # What was only just confirmed may not be in a list yet.
 FRESH = 900.0
+LONGEST_WINDOW = 31 * 86_400.0
 
 Answers = Sequence[tuple[Refund, Outcome]]
 
@@ -149,6 +150,7 @@ def run_now(
     """Start a run of each source that the account has; one that is going on is taken as it is."""
     require(actor, Verb.ACT)
     configured = engine.account(account)
+    _bounded(engine, window_from, window_to)
     started = []
     for source in sources(configured):
         try:
@@ -161,6 +163,15 @@ def run_now(
             started += found
 
     return started
+
+
+def _bounded(engine: Engine, window_from: float | None, window_to: float | None) -> None:
+    if window_from is None:
+        return
+    seconds = (engine.clock() if window_to is None else window_to) - window_from
+    if not 0 < seconds <= LONGEST_WINDOW:
+        days = f"{LONGEST_WINDOW / 86_400:g}"
+        raise Refused("window-invalid", f"window: expected its start before its end, {days} days at most")
 
 
 # -- carried on ------------------------------------------------------------------------------------------------------
