@@ -6,7 +6,7 @@ from typing import Any
 from celery.exceptions import Reject
 from sqlalchemy.exc import OperationalError
 
-from engine import door
+from engine import door, samples
 from engine import reconcile as comparing
 from engine import tick as rounds
 from engine.inbox import take_one
@@ -84,6 +84,7 @@ def tick() -> None:
 
 @app.task(name="refunds.housekeep", max_retries=0)
 def housekeep() -> None:
-    """Expire, anchor, forget; each minute."""
+    """Expire, anchor, forget, count what happened; each minute."""
     rounds.housekeep(runtime().engine)
     door.housekeep(runtime().engine)
+    samples.take(runtime().engine)
