@@ -188,6 +188,13 @@ def open_for(connection: Connection, refund_id: str) -> list[Approval]:
     return [Approval(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001
 
 
+def open_for_difference(connection: Connection, difference_id: str) -> list[Approval]:
+    """The open request about a difference, if there is one."""
+    query = select(*_COLUMNS).where(approval.c.difference_id == difference_id, approval.c.status == "open")
+
+    return [Approval(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001
+
+
 def close(
     connection: Connection, request: Approval, *, status: str, actor: str, now: float, reason: str | None = None
 ) -> bool:

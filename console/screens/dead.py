@@ -16,7 +16,7 @@ from domain.verdict import Advice
 from engine import review
 from engine.bootstrap import Engine
 from engine.people import Verb, require
-from engine.view import dead_view
+from engine.view import dead_view, dead_views
 from ledger import queries, rejected
 from ledger.queries import Filter
 
@@ -59,7 +59,7 @@ def show(
         groups=groups,
         given=given,
         narrowed=any(given.values()),
-        rows=[dead_view(engine, each) for each in rows],
+        rows=dead_views(engine, rows),
         rejected=[{**each, "faults": msgspec.json.decode(each["errors"])["errors"]} for each in jobs],
         older=f"/dead?{older}" if older else "",
     )
