@@ -11,7 +11,20 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
 
-from benchmarks import growth, hanging, http, intake, latency, limits, million, reconcile, scaleout, shapes, throughput
+from benchmarks import (
+    console,
+    growth,
+    hanging,
+    http,
+    intake,
+    latency,
+    limits,
+    million,
+    reconcile,
+    scaleout,
+    shapes,
+    throughput,
+)
 from benchmarks.machine import machine
 from benchmarks.measured import Row
 
@@ -38,6 +51,7 @@ PARTS: dict[str, Part] = {
     "limits": Part("The limits", limits.measure),
     "ways": Part("Latency by way in", latency.measure_ways),
     "growth": Part("Growth", growth.measure, minutes=40),
+    "console": Part("The console", console.measure, minutes=30),
     "million": Part("A million refunds waiting", million.measure, minutes=20),
     "payments": Part("Payments with many refunds", shapes.measure_payments),
     "accounts": Part("Many accounts", shapes.measure_accounts),

@@ -1,4 +1,4 @@
-"""`refundry webhooks received`, `replay` and `verify`: what providers told us."""
+"""`refundry webhooks received`, `replay`, `link` and `verify`: what providers told us."""
 
 import sys
 from collections.abc import Callable
@@ -10,6 +10,7 @@ import typer
 
 from cli.errors import Status, Unusable
 from cli.output import Row
+from cli.refunds import the_refund
 from cli.session import Session
 from engine import notifications
 from engine.people import Verb
@@ -68,6 +69,19 @@ def replay_notification(
     """Have a notification looked at once more: the provider is asked again, and nothing is done twice."""
     who = session.actor(Verb.ACT)
     found = notifications.replay(session.engine, who, notification_id)
+    session.out.say(f"{found['id']} is looked at again", id=found["id"], account=found["account"], state="received")
+
+
+def link_notification(
+    session: Session,
+    *,
+    notification_id: Annotated[str, typer.Argument(metavar="ID", help="One that no refund was found for: nt_….")],
+    refund: Annotated[str, typer.Option("--refund", help="The refund that it is about, by any kind of id.")],
+    reason: Annotated[str, typer.Option("--reason", help="How you know; it stays on record.")] = "",
+) -> None:
+    """Say which refund a notification is about: the provider is asked about that one."""
+    who = session.actor(Verb.ACT)
+    found = notifications.link(session.engine, who, notification_id, the_refund(session, refund).id, reason=reason)
     session.out.say(f"{found['id']} is looked at again", id=found["id"], account=found["account"], state="received")
 
 

@@ -28,8 +28,9 @@ from domain.words import harmless
 from engine import books, differences, reconcile, schedule, settle
 from engine.people import Actor, Verb
 from engine.reconcile import Reconciler
-from engine.view import difference_view, run_view
+from engine.view import difference_view, run_view, side_by_side
 from ledger import reconcile as runs
+from ledger import settlement
 from ledger.reconcile import Difference, Run
 from providers.transport import Transport
 
@@ -99,6 +100,7 @@ def upload_file(
     account: AccountName,
     start: From = None,
     end: To = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only read it, and say what it holds.")] = False,
 ) -> int | None:
     """Compare a settlement file with the ledger. Lines that cannot be read are reported, the others are kept.
 
@@ -109,8 +111,9 @@ def upload_file(
     the_account(session, account)
     if not file.is_file():
         raise Unusable(f"{file}: there is no such file")
+    act = settle.read if dry_run else settle.upload
     with _progress() as heard:
-        run = settle.upload(
+        run = act(
             session.engine,
             who,
             account,
@@ -120,9 +123,22 @@ def upload_file(
             progress=heard,
         )
     _report_bad(session, run)
+    if dry_run:
+        _report_read(session, settle.put_aside(session.engine, who, run.id))
+        return Status.REFUSED if run.bad else None
     session.out.one(run_view(run), lambda: _told(run))
 
     return Status.REFUSED if run.state != "complete" else _open_ones(session)
+
+
+def _report_read(session: Session, run: Run) -> None:
+    with session.engine.ledger.read() as connection:
+        totals = settlement.totals(connection, run.id)
+    lines = [
+        f"{each['lines']} lines, {money(each['amount'], each['currency'])}; {each['known']} name a refund of ours"
+        for each in totals
+    ]
+    session.out.one({**run_view(run), "totals": totals}, lambda: [*lines, "read, and not compared"])
 
 
 def _report_bad(session: Session, run: Run) -> None:
@@ -266,12 +282,8 @@ def _short(side: Row | None, word: str) -> str:
 
 def _side_by_side(row: Row) -> Iterator[Any]:
     yield Text(f"{row['id']}: {row['kind']}, {row['state']}")
-    mine, theirs = row["ours"] or {}, row["theirs"] or {}
-    for name in dict.fromkeys([*mine, *theirs]):
-        differs = (
-            name in mine and name in theirs and None not in (mine[name], theirs[name]) and mine[name] != theirs[name]
-        )
-        yield Text(f"{'≠' if differs else ' '} {name:20} {_cell(mine.get(name)):40} {_cell(theirs.get(name))}")
+    for name, ours, theirs, differs in side_by_side(row):
+        yield Text(f"{'≠' if differs else ' '} {name:20} {_cell(ours):40} {_cell(theirs)}")
     if row["note"]:
         yield Text(row["note"])
     if row["resolutions"]:

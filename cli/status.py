@@ -109,6 +109,10 @@ def _lines(overview: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Refunded beyond the captured amount", f"{overview['over_refunded_payments']} payments"
     if overview["external_open"]:
         yield "Made elsewhere, to be looked at", f"{overview['external_open']} refunds or chargebacks"
+    if overview["differences_open"]:
+        twice = overview["duplicates_open"]
+        more = f", {twice} of them money that may have moved twice" if twice else ""
+        yield "Differences to the providers", f"{overview['differences_open']} open{more}"
     unmatched, refused = overview["notifications_unmatched"], overview["notifications_refused_24h"]
     if unmatched or refused:
         yield "Notifications", f"{unmatched} without a refund, {refused} not the provider's in 24 h"

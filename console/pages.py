@@ -45,8 +45,10 @@ NAVIGATION = (
     ("/dead", "skull", "Dead letters"),
     ("/bulk", "stamp", "Bulk"),
     ("/approvals", "user-check", "Approvals"),
+    ("/recon", "scale", "Reconciliation"),
     ("/accounts", "plug", "Accounts"),
     ("/queues", "layers", "Queues"),
+    ("/webhooks", "webhook", "Webhooks"),
     ("/audit", "scroll-text", "Audit"),
     ("/settings", "settings", "Settings"),
 )
@@ -99,6 +101,7 @@ def _environment() -> jinja2.Environment:
         "capped": capped,
         "cause": cause_in_words,
         "advice": advice_in_words,
+        "pairs": lambda names: [(name, name) for name in names],
         "query": lambda given: urlencode({key: value for key, value in given.items() if value}, doseq=True),
     }
     environment.globals |= {

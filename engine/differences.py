@@ -172,6 +172,22 @@ def get(engine: Engine, difference_id: str) -> Difference:
         return _get(connection, difference_id)
 
 
+def candidates(engine: Engine, found: Difference) -> list[Refund]:
+    """Refunds of ours that what the provider has may be: so much of the same payment, nearly at the same time."""
+    theirs, days = found.listed, engine.account(found.account).notation.days
+    if found.refund_id is not None or theirs.payment_id is None or Way.LINK not in WAYS[found.kind]:
+        return []
+    with engine.ledger.read() as connection:
+        ours = reconcile.ours_among(connection, found.account, [Listed(payment_id=theirs.payment_id)])
+    alike = [each for each in ours if (each.amount, each.currency) == (theirs.amount, theirs.currency)]
+
+    return [
+        each
+        for each in alike
+        if theirs.at is None or abs(theirs.at - (each.final_at or each.since)) <= (days + 1) * 86_400
+    ]
+
+
 def assign(engine: Engine, actor: Actor, difference_id: str, owner: str | None) -> None:
     """Say who looks after a difference."""
     require(actor, Verb.ACT)

@@ -10,8 +10,9 @@ import structlog
 from sqlalchemy import Connection
 
 from domain.errors import ConfigurationError, Refused
+from domain.ids import first_id
 from engine.bootstrap import Engine
-from engine.ids import first_id, new_id
+from engine.ids import new_id
 from engine.people import SYSTEM, Actor, Verb, require
 from ledger import erasure, journal, sealed
 from ledger.erasure import Found

@@ -11,6 +11,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from domain.reconcile import Kind
 from domain.state import State
 from engine import rotation
 from engine.account import Account
@@ -65,6 +66,8 @@ def status(engine: Engine) -> dict[str, Any]:
             "approvals_open": queries.open_approvals(connection),
             "over_refunded_payments": len(queries.over_refunded(connection)),
             "external_open": external.count_open(connection),
+            "differences_open": reconcile.open_count(connection),
+            "duplicates_open": reconcile.open_count(connection, (Kind.DUPLICATE_AT_PROVIDER,)),
             "notifications_unmatched": notification.count_unmatched(connection),
             "notifications_refused_24h": sum(notification.refused_since(connection, now - 86_400).values()),
             "oldest_due_seconds": queries.oldest_due(connection, now),
@@ -82,9 +85,11 @@ def status(engine: Engine) -> dict[str, Any]:
 
 
 def _grade(overview: dict[str, Any]) -> Grade:
-    if (overview["oldest_due_seconds"] or 0.0) > OVERDUE or overview["over_refunded_payments"]:
+    overdue = (overview["oldest_due_seconds"] or 0.0) > OVERDUE
+    if overdue or overview["over_refunded_payments"] or overview["duplicates_open"]:
         return Grade.UNHEALTHY
-    needs = ("dead_letters", "rejected_jobs", "approvals_open", "external_open", "notifications_unmatched")
+    needs: tuple[str, ...] = ("dead_letters", "rejected_jobs", "approvals_open", "external_open")
+    needs += ("differences_open", "notifications_unmatched")
 
     return (
         Grade.ATTENTION if any(overview[each] for each in needs) or any(overview["webhooks"].values()) else Grade.FINE

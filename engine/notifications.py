@@ -1,7 +1,7 @@
 """What providers tell us: verified, kept once, and looked at later (`look`). Nothing in it moves a refund by itself."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import msgspec
 import structlog
 from sqlalchemy import Connection
 
-from domain.errors import NotFound, QuotaExceeded, Refused
+from domain.errors import Conflict, NotFound, QuotaExceeded, Refused
 from domain.refund import clean
 from engine.account import Account
 from engine.bootstrap import Engine
@@ -95,17 +95,60 @@ def verify(engine: Engine, account: str, headers: Mapping[str, str], body: bytes
     return _configured(engine, account).provider.notification(lowered, body, engine.clock() if at is None else at)
 
 
+def unsealed(engine: Engine, notification_id: str) -> dict[str, Any]:
+    """One notification with its redacted body. Raises NotFound."""
+    with engine.ledger.read() as connection:
+        found = notification.get(connection, notification_id)
+    if found is None:
+        raise NotFound("not-found", f"there is no notification {notification_id!r}")
+    refunds = msgspec.json.decode(found["refunds"])
+
+    return {**found, "refunds": refunds, "body": engine.vault.open(found["body"]).decode("utf-8", "replace")}
+
+
 def replay(engine: Engine, actor: Actor, notification_id: str) -> dict[str, Any]:
     """Have a notification that was believed looked at once more; harmless, however often."""
     require(actor, Verb.ACT)
 
+    return _again(engine, actor, notification_id, "notification.replayed", {}, lambda _connection: {})
+
+
+def link(engine: Engine, actor: Actor, notification_id: str, refund_id: str, *, reason: str = "") -> dict[str, Any]:
+    """A person says which refund it is about: the provider is asked about that one. The word itself moves nothing."""
+    require(actor, Verb.ACT)
+
+    def hinted(connection: Connection) -> dict[str, Any]:
+        found = notification.get(connection, notification_id)
+        if found is None or found["hint"] is None:
+            return {}
+        if found["state"] not in ("parked", "unmatched"):
+            raise Conflict("not-unmatched", f"it is {found['state']}: {found['result'] or 'it is being looked at'}")
+        if not notification.by_id(connection, found["account"], refund_id):
+            raise NotFound("refund-not-found", f"account {found['account']} has no refund {refund_id!r}")
+        hint = {**msgspec.json.decode(found["hint"]), "refund_id": refund_id}
+        return {"hint": msgspec.json.encode(hint).decode()}
+
+    data = {"refund": refund_id, "reason": reason[:512]}
+
+    return _again(engine, actor, notification_id, "notification.linked", data, hinted)
+
+
+def _again(
+    engine: Engine,
+    actor: Actor,
+    notification_id: str,
+    kind: str,
+    data: dict[str, Any],
+    changed: Callable[[Connection], dict[str, Any]],
+) -> dict[str, Any]:
+    """Have it looked at once more, with what has changed, on record."""
+
     def work(connection: Connection) -> dict[str, Any]:
         now = engine.clock()
-        found = notification.replay(connection, notification_id, now)
+        found = notification.replay(connection, notification_id, now, **changed(connection))
         if found is None:
             raise NotFound("not-found", f"there is no notification {notification_id!r} that was believed")
-        subject = f"notification/{notification_id}"
-        journal.append(connection, subject, "notification.replayed", actor=actor.name, now=now, data={})
+        journal.append(connection, f"notification/{notification_id}", kind, actor=actor.name, now=now, data=data)
         return found
 
     found = engine.ledger.run(work)

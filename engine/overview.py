@@ -1,19 +1,17 @@
 """The picture at a glance: what needs a person, what waits, what came of the latest refunds, how providers answer."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from statistics import quantiles
 from typing import Any
 
-from domain.state import FINAL, State
+from domain.reconcile import Kind
+from domain.state import State
 from engine.bootstrap import Engine
-from engine.ids import first_id
 from engine.operate import switches
 from engine.tick import BEAT
-from ledger import figures, queries, rejected, workers
+from ledger import external, figures, notification, queries, reconcile, rejected, workers
 
-#: A window in seconds and the step of its chart.
-WINDOWS = {"1h": (3600.0, 60.0), "24h": (86_400.0, 1800.0), "7d": (604_800.0, 14_400.0)}
 # Rates over fewer answers than this say nothing.
 ENOUGH = 20
 _LATEST = 2000
@@ -29,6 +27,10 @@ def needs(engine: Engine) -> dict[str, Any]:
             "unknown": figures.waiting(connection, (State.UNKNOWN,)),
             "approvals": queries.open_approvals(connection),
             "rejected": rejected.count_open(connection),
+            "differences": reconcile.open_count(connection),
+            "duplicates": reconcile.open_count(connection, (Kind.DUPLICATE_AT_PROVIDER,)),
+            "unmatched": notification.count_unmatched(connection),
+            "external": external.count_open(connection),
             "over_refunded": len(queries.over_refunded(connection)),
             "oldest_due": queries.oldest_due(connection, engine.clock()),
         }
@@ -38,32 +40,6 @@ def ages(engine: Engine) -> list[dict[str, Any]]:
     """Open money by age and currency."""
     with engine.ledger.read() as connection:
         return figures.ages(connection, engine.clock())
-
-
-def throughput(engine: Engine, window: str) -> list[dict[str, Any]]:
-    """What was accepted in the window, by step: how much of it is paid, failed, not known or under way now."""
-    seconds, step = WINDOWS[window]
-    now = engine.clock()
-    with engine.ledger.read() as connection:
-        found = figures.accepted(connection, first_id("rf", now - seconds), step)
-    slots: defaultdict[int, Counter[str]] = defaultdict(Counter)
-    for slot, state, count in found:
-        slots[slot][_outcome(State(state))] += count
-    first, last = int((now - seconds) // step) + 1, int(now // step)
-
-    return [{"at": slot * step, **{name: slots[slot][name] for name in OUTCOMES}} for slot in range(first, last + 1)]
-
-
-OUTCOMES = ("succeeded", "failed", "uncertain", "open")
-
-
-def _outcome(state: State) -> str:
-    if state in (State.SUCCEEDED, State.FAILED):
-        return str(state)
-    if state in (State.UNKNOWN, State.REVIEW, State.REVERSED):
-        return "uncertain"
-
-    return "failed" if state in FINAL else "open"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ import structlog
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from domain.errors import Conflict
+from domain.errors import Conflict, Refused
 from domain.reconcile import Source
 from engine import books
 from engine.account import Account
@@ -16,6 +16,8 @@ from ledger.reconcile import AUTOMATIC, Run
 from providers.base import Lists
 
 log = structlog.get_logger(__name__)
+
+LONGEST_WINDOW = 31 * 86_400.0
 
 
 def begin(
@@ -96,6 +98,7 @@ def run_now(
     """Start a run of each source that the account has; one that is going on is taken as it is."""
     require(actor, Verb.ACT)
     configured = engine.account(account)
+    _bounded(engine, window_from, window_to)
     started = []
     for source in sources(configured):
         try:
@@ -108,3 +111,12 @@ def run_now(
             started += found
 
     return started
+
+
+def _bounded(engine: Engine, window_from: float | None, window_to: float | None) -> None:
+    if window_from is None:
+        return
+    seconds = (engine.clock() if window_to is None else window_to) - window_from
+    if not 0 < seconds <= LONGEST_WINDOW:
+        days = f"{LONGEST_WINDOW / 86_400:g}"
+        raise Refused("window-invalid", f"window: expected its start before its end, {days} days at most")

@@ -5,14 +5,14 @@ Memory holds one batch of lines, whatever the size of the file. Good lines are k
 
 import itertools
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import structlog
 from sqlalchemy import Connection
 
-from domain.errors import Conflict, Refused
+from domain.errors import Conflict, NotFound, Refused
 from domain.reconcile import Kind, Listed, Source, compare, stranger
 from domain.refund import Refund
 from domain.settlement import BadLine
@@ -23,7 +23,7 @@ from engine.differences import Found, close_agreeing, close_overtaken, record
 from engine.ids import new_id
 from engine.people import Actor, Verb, require
 from ledger import journal, reconcile, settlement
-from ledger.reconcile import Run
+from ledger.reconcile import READ, Run
 
 log = structlog.get_logger(__name__)
 
@@ -54,14 +54,110 @@ def upload(
     """
     require(actor, Verb.ACT)
     configured = engine.account(account)
-    run = _opened(engine, actor, configured, path, window_from, window_to)
-    if run.phase == "load":
-        run = _load(engine, configured, run, path, progress)
+    run = _read(engine, actor, configured, path, window_from, window_to, progress)
+    if run.phase == READ:
+        run = _confirmed(engine, actor, run.id)
     while not go_on(engine, configured, run):
         run = _again(engine, run.id)
         progress(run.phase, run.compared)
 
     return _again(engine, run.id)
+
+
+def read(
+    engine: Engine,
+    actor: Actor,
+    account: str,
+    path: Path,
+    *,
+    window_from: float | None = None,
+    window_to: float | None = None,
+    progress: Progress = lambda _phase, _done: None,
+) -> Run:
+    """Read a file, and leave it at that until somebody has looked at what was read: `confirm`, or `put_aside`."""
+    require(actor, Verb.ACT)
+    run = _read(engine, actor, engine.account(account), path, window_from, window_to, progress)
+    with engine.ledger.write() as connection:
+        reconcile.advance(connection, run, leased_by=None, lease_until=0.0)
+
+    return _again(engine, run.id)
+
+
+def confirm(
+    engine: Engine,
+    actor: Actor,
+    run_id: str,
+    *,
+    window_from: float | None = None,
+    window_to: float | None = None,
+) -> Run:
+    """Have a file that was read compared, by a worker. A window that is given takes the place of the file's own."""
+    require(actor, Verb.ACT)
+    run = _confirmed(engine, actor, run_id, window_from=window_from, window_to=window_to)
+    engine.ring("reconcile", run.account)
+
+    return run
+
+
+def put_aside(engine: Engine, actor: Actor, run_id: str) -> Run:
+    """Compare nothing of a file that was read: none of its lines counts. Its content may be read again."""
+    require(actor, Verb.ACT)
+
+    def work(connection: Connection) -> None:
+        run = _waiting(connection, run_id)
+        moves = {"state": "partial", "ended_at": engine.clock(), "note": f"put aside by {actor.name}: not compared"}
+        _won(reconcile.advance(connection, run, leased_by=None, lease_until=0.0, **moves))
+        _told(connection, engine, run_id, "file.put_aside", actor, {})
+
+    engine.ledger.run(work)
+
+    return _again(engine, run_id)
+
+
+def _confirmed(engine: Engine, actor: Actor, run_id: str, **window: float | None) -> Run:
+    def work(connection: Connection) -> None:
+        run = _waiting(connection, run_id)
+        given = {name: moment for name, moment in window.items() if moment is not None}
+        _won(reconcile.advance(connection, run, phase="pair", bookmark="0", **given))
+        _told(connection, engine, run_id, "file.confirmed", actor, given)
+
+    engine.ledger.run(work)
+
+    return _again(engine, run_id)
+
+
+def _waiting(connection: Connection, run_id: str) -> Run:
+    run = reconcile.get(connection, run_id)
+    if run is None:
+        raise NotFound("not-found", f"there is no run {run_id!r}")
+    _won(run.phase == READ and run.state == "running")
+
+    return run
+
+
+def _won(waited: bool) -> None:  # noqa: FBT001 - an answer, not a switch
+    if not waited:
+        raise Conflict("not-waiting", "this file does not wait for a decision: look again how it stands")
+
+
+def _told(
+    connection: Connection, engine: Engine, run_id: str, kind: str, actor: Actor, data: Mapping[str, Any]
+) -> None:
+    journal.append(connection, f"recon/{run_id}", kind, actor=actor.name, now=engine.clock(), data=data)
+
+
+def _read(
+    engine: Engine,
+    actor: Actor,
+    account: Account,
+    path: Path,
+    window_from: float | None,
+    window_to: float | None,
+    progress: Progress,
+) -> Run:
+    run = _opened(engine, actor, account, path, window_from, window_to)
+
+    return _load(engine, account, run, path, progress) if run.phase == "load" else run
 
 
 def _opened(
@@ -74,6 +170,7 @@ def _opened(
     def work(connection: Connection) -> str:
         known = reconcile.file_of(connection, account.name, content)
         if known is not None:
+            reconcile.take_up(connection, str(known.run_id))
             return str(known.run_id)
         run_id = new_id("rc", now)
         reconcile.start(
@@ -98,7 +195,7 @@ def _opened(
             read_at=now,
         )
         data = {"account": account.name, "file": path.name[:255], "hash": content}
-        journal.append(connection, f"recon/{run_id}", "file.uploaded", actor=actor.name, now=now, data=data)
+        _told(connection, engine, run_id, "file.uploaded", actor, data)
         return run_id
 
     run_id = engine.ledger.run(work)
@@ -139,7 +236,7 @@ def _load(engine: Engine, account: Account, run: Run, path: Path, progress: Prog
             "window_from": run.window_from if run.window_from is not None else first and first - first % DAY,
             "window_to": run.window_to if run.window_to is not None else last and last - last % DAY + DAY,
         }
-        reconcile.advance(connection, run, phase="pair", bookmark="0", **covers)
+        reconcile.advance(connection, run, phase=READ, **covers)
         settlement.analyse(connection)
 
     return _again(engine, run.id)

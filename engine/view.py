@@ -1,6 +1,6 @@
 """A refund as it is answered: the same members, in the same order, by every way out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,8 +13,8 @@ from domain.verdict import Verdict
 from engine.bootstrap import Engine
 from engine.people import Actor, Verb, require
 from engine.review import judge, verdict_of
-from ledger import journal, queries, refunds
-from ledger.reconcile import Difference, Run
+from ledger import external, journal, queries, refunds
+from ledger.reconcile import READ, Difference, Run
 
 
 def stamp(moment: float | None) -> str | None:
@@ -88,6 +88,17 @@ def difference_view(found: Difference) -> dict[str, Any]:
     }
 
 
+def side_by_side(view: Mapping[str, Any]) -> list[tuple[str, Any, Any, bool]]:
+    """Ours and theirs of a difference member by member; True where both say something, and not the same."""
+    mine, theirs = view["ours"] or {}, view["theirs"] or {}
+
+    return [
+        (name, left, right, name in mine and name in theirs and None not in (left, right) and left != right)
+        for name in dict.fromkeys([*mine, *theirs])
+        for left, right in [(mine.get(name), theirs.get(name))]
+    ]
+
+
 def run_view(run: Run) -> dict[str, Any]:
     """A run of reconciliation."""
     return {
@@ -95,7 +106,7 @@ def run_view(run: Run) -> dict[str, Any]:
         "object": "reconciliation",
         "account": run.account,
         "source": run.source,
-        "state": run.state,
+        "state": READ if run.phase == READ and run.state == "running" else run.state,
         "window_from": stamp(run.window_from),
         "window_to": stamp(run.window_to),
         "compared": run.compared,
@@ -211,8 +222,29 @@ def find(engine: Engine, word: str) -> list[Refund]:
 
 def dead_view(engine: Engine, refund: Refund) -> dict[str, Any]:
     """A dead letter with its verdict and last attempt."""
-    with engine.ledger.read() as connection:
-        fingerprint = refunds.last_fingerprints(connection, [refund.id]).get(refund.id)
-    view = refund_view(engine, refund, judge(engine, refund, fingerprint))
+    return dead_views(engine, [refund])[0]
 
-    return {**view, "note": refund.note, "assignee": refund.assignee, "replay_until": stamp(refund.replay_until)}
+
+def dead_views(engine: Engine, letters: Sequence[Refund]) -> list[dict[str, Any]]:
+    """Dead letters, each with its verdict and with what others moved of its payment."""
+    with engine.ledger.read() as connection:
+        fingerprints = refunds.last_fingerprints(connection, [each.id for each in letters])
+        others = external.of_payments(connection, {(each.account, each.payment_ref) for each in letters})
+
+    return [
+        {
+            **refund_view(engine, each, judge(engine, each, fingerprints.get(each.id))),
+            "note": each.note,
+            "assignee": each.assignee,
+            "replay_until": stamp(each.replay_until),
+            "moved_elsewhere": [_elsewhere(row) for row in others.get((each.account, each.payment_ref), ())],
+        }
+        for each in letters
+    ]
+
+
+def _elsewhere(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A refund or chargeback that others made."""
+    shown = {name: row[name] for name in ("id", "kind", "provider_refund_id", "amount", "currency", "source", "alert")}
+
+    return {**shown, "counted": bool(row["booked"]), "first_seen": stamp(row["first_seen"])}

@@ -229,10 +229,12 @@ def sent(
     state: str | None = None,
     refund_id: str | None = None,
     limit: int = 50,
+    before: str | None = None,
 ) -> list[dict[str, Any]]:
-    """The newest deliveries, of one endpoint, in one state, of one refund."""
+    """The newest deliveries, of one endpoint, in one state, of one refund, older than the id `before`."""
+    equal = {"endpoint": endpoint, "state": state, "refund_id": refund_id}
     with engine.ledger.read() as connection:
-        rows = deliveries.listed(connection, limit=limit, endpoint=endpoint, state=state, refund_id=refund_id)
+        rows = deliveries.listed(connection, limit=limit, before=before, **equal)
 
     return [_delivery_view(row) for row in rows]
 

@@ -156,6 +156,13 @@ def open_for(connection: Connection, refund_id: str) -> list[Approval]:
     return [Approval(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001
 
 
+def open_for_difference(connection: Connection, difference_id: str) -> list[Approval]:
+    """The open request about a difference, if there is one."""
+    query = select(*_COLUMNS).where(approval.c.difference_id == difference_id, approval.c.status == "open")
+
+    return [Approval(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001
+
+
 def asked_about(connection: Connection, refund_ids: Sequence[str]) -> set[str]:
     """Which of these refunds an open request is about."""
     query = select(approval.c.refund_id).where(approval.c.refund_id.in_(refund_ids), approval.c.status == "open")

@@ -303,9 +303,10 @@ def get(connection: Connection, delivery_id: str) -> RowMapping | None:
     return connection.execute(select(*_SHOWN).where(_delivery.id == delivery_id)).mappings().first()
 
 
-def listed(connection: Connection, *, limit: int, **equal: str | None) -> list[RowMapping]:
-    """The newest deliveries whose columns `equal` these values; None leaves one open."""
+def listed(connection: Connection, *, limit: int, before: str | None = None, **equal: str | None) -> list[RowMapping]:
+    """The newest deliveries, older than the id `before`, whose columns `equal` these values; None leaves one open."""
     wanted = [_delivery[name] == value for name, value in equal.items() if value is not None]
+    wanted += [] if before is None else [_delivery.id < before]
 
     return list(
         connection.execute(select(*_SHOWN).where(true(), *wanted).order_by(_delivery.id.desc()).limit(limit)).mappings()

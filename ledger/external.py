@@ -4,7 +4,7 @@ What is booked counts against the payment's cap. It is booked once, however ofte
 taken out again when it turns out to be a refund of ours, or when the provider says that it came to nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -195,6 +195,18 @@ def of_payment(connection: Connection, account: str, payment_ref: str) -> list[d
     query = select(external).where(external.c.payment_ref == payment_ref, external.c.account == account)
 
     return [dict(row._mapping) for row in connection.execute(query.order_by(external.c.first_seen))]  # noqa: SLF001
+
+
+def of_payments(connection: Connection, payments: Collection[tuple[str, str]]) -> dict[tuple[str, str], list[Any]]:
+    """What others moved of these payments (account and ref), the oldest first; none of what is a refund of ours."""
+    refs = sorted({ref for _, ref in payments})
+    query = select(external).where(external.c.payment_ref.in_(refs), external.c.refund_id.is_(None))
+    found: dict[tuple[str, str], list[Any]] = {}
+    for row in connection.execute(query.order_by(external.c.first_seen)) if refs else ():
+        if (row.account, row.payment_ref) in payments:
+            found.setdefault((row.account, row.payment_ref), []).append(dict(row._mapping))  # noqa: SLF001
+
+    return found
 
 
 def count_open(connection: Connection) -> int:

@@ -1,5 +1,6 @@
 """Figures for people: what waits, how old it is, what came of the latest. Counted where an index bounds the work."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, and_, case, func, or_, select, text
@@ -32,11 +33,24 @@ def _counted(connection: Connection, predicate: str, state: State) -> int:
     return int(connection.execute(select(func.count()).select_from(some)).scalar_one())
 
 
+def count_due(connection: Connection, accounts: Sequence[str], now: float) -> int:
+    """How many refunds are due, each lane counted up to MOST."""
+    lanes = [
+        select(refund.c.id)
+        .where(text(lane_predicate(lane)), refund.c.account.in_(accounts), refund.c.due_at <= now)
+        .limit(MOST)
+        .subquery()
+        for lane in LANES
+    ]
+
+    return sum(connection.execute(select(func.count()).select_from(lane)).scalar_one() for lane in lanes)
+
+
 def waiting(connection: Connection, states: tuple[State, ...]) -> list[dict[str, Any]]:
     """Count, sum and oldest by currency of what stands in `states` (unknown, or what waits for people)."""
     query = (
         select(refund.c.currency, func.count().label("count"), _sum(), func.min(refund.c.since).label("oldest"))
-        .where(_open(), refund.c.state.in_(states))
+        .where(_of(states), refund.c.state.in_(states))
         .group_by(refund.c.currency)
         .order_by(refund.c.currency)
     )
@@ -59,14 +73,6 @@ def ages(connection: Connection, now: float) -> list[dict[str, Any]]:
     return [dict(row._mapping) for row in connection.execute(query)]  # noqa: SLF001
 
 
-def accepted(connection: Connection, first_id: str, step: float) -> list[tuple[int, str, int]]:
-    """What was accepted since `first_id`, by step of time and the state it stands in now: (step, state, count)."""
-    slot = func.floor(refund.c.created_at / step)
-    query = select(slot, refund.c.state, func.count()).where(refund.c.id >= first_id).group_by(slot, refund.c.state)
-
-    return [(int(row[0]), str(row[1]), int(row[2])) for row in connection.execute(query)]
-
-
 def answers(connection: Connection, limit: int) -> list[dict[str, Any]]:
     """The attempts of the latest refunds with their account: what was answered, and how quickly."""
     latest = (
@@ -82,6 +88,11 @@ def answers(connection: Connection, limit: int) -> list[dict[str, Any]]:
 
 def _sum() -> Any:
     return func.sum(func.coalesce(refund.c.amount, 0)).label("amount")
+
+
+def _of(states: tuple[State, ...]) -> Any:
+    """The index of what is unknown, or of what waits for people."""
+    return text(lane_predicate("recover")) if State.UNKNOWN in states else text(FOR_PEOPLE)
 
 
 def _open() -> Any:

@@ -785,3 +785,17 @@ counted = Table(
     Column("labels", String(255), primary_key=True),
     Column("value", Double, nullable=False),
 )
+
+# -- figures ---------------------------------------------------------------------------------------------------------
+
+# What each minute came to, for charts. `at`: the minute's first second; `bucket`: the class of a duration.
+sample = Table(
+    "sample",
+    metadata,
+    Column("name", String(16), primary_key=True),
+    Column("account", String(64), primary_key=True),
+    Column("at", Integer, primary_key=True, autoincrement=False),
+    Column("bucket", Integer, primary_key=True, autoincrement=False),
+    Column("value", BigInteger, nullable=False),
+    Index("ix_sample_at", "at"),
+)

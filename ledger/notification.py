@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from domain.refund import Refund
@@ -196,12 +196,12 @@ def settle(
     return settled.rowcount == 1
 
 
-def replay(connection: Connection, notification_id: str, now: float) -> dict[str, Any] | None:
-    """Have it looked at again; None where there is none that was believed."""
+def replay(connection: Connection, notification_id: str, now: float, **values: Any) -> dict[str, Any] | None:
+    """Have it looked at again, with these columns changed; None where there is none that was believed."""
     done = connection.execute(
         update(notification)
         .where(notification.c.id == notification_id, notification.c.hint.is_not(None))
-        .values(state="received", due_at=now, tries=0, received_at=now)
+        .values(state="received", due_at=now, tries=0, received_at=now, **values)
     )
 
     return get(connection, notification_id) if done.rowcount else None
@@ -221,10 +221,14 @@ def listed(
     account: str | None = None,
     unmatched: bool = False,
     unverified: bool = False,
+    before: tuple[float, str] | None = None,
 ) -> list[dict[str, Any]]:
-    """What was received, the newest first, without the bodies."""
+    """What was received, the newest first, without the bodies; `before`: the time and id of one, those after it."""
     columns = [column for column in notification.c if column.name not in ("body", "hint", "key")]
     query = select(*columns).order_by(notification.c.last_at.desc(), notification.c.id.desc()).limit(limit)
+    if before is not None:
+        at, last = before
+        query = query.where(notification.c.last_at <= at, or_(notification.c.last_at < at, notification.c.id < last))
     if account is not None:
         query = query.where(notification.c.account == account)
     if unmatched:

@@ -2,20 +2,32 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, FromClause, and_, case, exists, func, or_, select, text, union_all
 
+from domain.ids import first_id
 from domain.refund import Refund
 from domain.state import State
 from ledger.models import FOR_PEOPLE, LANES, account, approval, attempt, lane_predicate, outbox, payment, refund
 from ledger.refunds import COLUMNS, load
 from ledger.terms import ids_of, known_by
 
+# An id and its row's time are made by the same call, a little apart.
+SKEW = 60.0
+
+
+class AmountRange(NamedTuple):
+    """Amounts in minor units from `low` on and below `high`, of some currencies; None leaves an end open."""
+
+    currencies: tuple[str, ...]
+    low: int | None
+    high: int | None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """What a list is narrowed to; empty parts narrow nothing. Hashes are of normalised values.
+    """What a list is narrowed to; empty parts narrow nothing. Hashes are of normalised values. Of `amounts`, any fits.
 
     `anything`: words that are any kind of id, or whose `hashes` are a customer's name or reference.
     """
@@ -36,6 +48,18 @@ class Filter:
     assignee: str | None = None
     created_after: float | None = None
     created_before: float | None = None
+    currencies: tuple[str, ...] = ()
+    amounts: tuple[AmountRange, ...] = ()
+    from_id: str | None = None
+
+    @property
+    def is_scan(self) -> bool:
+        """Whether no index leads to what is wanted: then refunds are looked at one after another."""
+        ids = (self.reference, self.payment_id, self.order_id, self.email_hash, self.name_hash, self.customer_hash)
+        named = any(each is not None for each in ids) or bool(self.anything)
+        bounded = bool(self.states) and all(state in _KEPT_IN for state in self.states)
+
+        return not named and not bounded and self != Filter()
 
 
 def find(connection: Connection, word: str, hashes: Sequence[str] = ()) -> list[Refund]:
@@ -55,6 +79,21 @@ def page(connection: Connection, wanted: Filter, *, limit: int, before: str | No
     return [load(row) for row in connection.execute(query)]
 
 
+def horizon(connection: Connection, wanted: Filter, before: str | None, most: int) -> str | None:
+    """The id below which nothing is looked at, after `most` refunds older than `before`; None where there are fewer."""
+    query = select(refund.c.id).where(*_made_within(wanted)).order_by(refund.c.id.desc()).offset(most - 1).limit(1)
+    found: str | None = connection.execute(query if before is None else query.where(refund.c.id < before)).scalar()
+
+    return found
+
+
+# The partial index that has all refunds of a state: in the words of its condition, so that it is seen to be one.
+_KEPT_IN: dict[str, str] = {
+    **{state: lane_predicate(lane) for lane, states in LANES.items() for state in states},
+    **dict.fromkeys((State.AWAITING_APPROVAL, State.REVIEW, State.REVERSED), FOR_PEOPLE),
+}
+
+
 def _clauses(wanted: Filter) -> list[ColumnElement[bool]]:
     among = (
         (refund.c.state, wanted.states),
@@ -62,6 +101,7 @@ def _clauses(wanted: Filter) -> list[ColumnElement[bool]]:
         (refund.c.provider, wanted.providers),
         (refund.c.cause, wanted.causes),
         (refund.c.failure_code, wanted.failure_codes),
+        (refund.c.currency, wanted.currencies),
     )
     equal = (
         (refund.c.reference, wanted.reference),
@@ -76,15 +116,48 @@ def _clauses(wanted: Filter) -> list[ColumnElement[bool]]:
     clauses: list[ColumnElement[bool]] = [column.in_(values) for column, values in among if values]
     clauses += [column == value for column, value in equal if value is not None]
     clauses += [known_by([word], *columns) for word, *columns in known if word is not None]
+    if wanted.states and all(state in _KEPT_IN for state in wanted.states):
+        clauses.append(or_(*(text(f"({each})") for each in sorted({_KEPT_IN[state] for state in wanted.states}))))
+    if wanted.from_id is not None:
+        clauses.append(refund.c.id >= wanted.from_id)
     if wanted.payment_id is not None:
         clauses.append(_of_payment(wanted.payment_id))
     clauses += [_anything(word, wanted.hashes.get(word, ())) for word in wanted.anything]
+    if wanted.amounts:
+        clauses.append(or_(*map(_amounts_within, wanted.amounts)))
+
+    return clauses + _created(wanted)
+
+
+def _created(wanted: Filter) -> list[ColumnElement[bool]]:
+    """By the time, and by the ids, which sort by it: what is older is not even looked at."""
+    clauses = _made_within(wanted)
     if wanted.created_after is not None:
         clauses.append(refund.c.created_at >= wanted.created_after)
     if wanted.created_before is not None:
         clauses.append(refund.c.created_at < wanted.created_before)
 
     return clauses
+
+
+def _made_within(wanted: Filter) -> list[ColumnElement[bool]]:
+    clauses: list[ColumnElement[bool]] = []
+    if wanted.created_after is not None:
+        clauses.append(refund.c.id >= first_id("rf", wanted.created_after - SKEW))
+    if wanted.created_before is not None:
+        clauses.append(refund.c.id < first_id("rf", wanted.created_before + SKEW))
+
+    return clauses
+
+
+def _amounts_within(wanted: AmountRange) -> ColumnElement[bool]:
+    clauses: list[ColumnElement[bool]] = [refund.c.currency.in_(wanted.currencies)]
+    if wanted.low is not None:
+        clauses.append(refund.c.amount >= wanted.low)
+    if wanted.high is not None:
+        clauses.append(refund.c.amount < wanted.high)
+
+    return and_(*clauses)
 
 
 def _anything(word: str, hashes: Sequence[str]) -> ColumnElement[bool]:

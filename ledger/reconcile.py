@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Text, and_, func, insert, or_, select, text, true, update
+from sqlalchemy import Connection, Text, and_, case, func, insert, or_, select, text, true, update
 
 from domain.reconcile import Kind, Listed, Source, Standing
 from domain.refund import Refund
@@ -26,6 +26,8 @@ from ledger.terms import known_by
 
 # Who ends what ends by itself; the name of no person.
 AUTOMATIC = "reconciliation"
+# The phase of a file that was read and that nobody has decided about: its lines count for nothing yet.
+READ = "read"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,21 +163,25 @@ def advance(connection: Connection, run: Run, **values: Any) -> bool:
 def finish(connection: Connection, run: Run, *, now: float, note: str | None = None) -> bool:
     """End a run: complete only where everything was answered and every line was read, else partial."""
     whole = and_(recon_run.c.unanswered == 0, recon_run.c.bad == 0)
-    state = select(func.max("complete")).where(whole).scalar_subquery()
+    state = case((whole, "complete"), else_="partial")
 
-    return advance(
-        connection, run, state=func.coalesce(state, "partial"), ended_at=now, note=note, leased_by=None, lease_until=0.0
-    )
+    return advance(connection, run, state=state, ended_at=now, note=note, leased_by=None, lease_until=0.0)
+
+
+def take_up(connection: Connection, run_id: str) -> None:
+    """A file that was read and put aside waits for a decision again."""
+    aside = recon_run.c.id == run_id, recon_run.c.phase == READ, recon_run.c.state == "partial"
+    connection.execute(update(recon_run).where(*aside).values(state="running", ended_at=None, note=None))
 
 
 def running(connection: Connection, account: str, now: float) -> list[Run]:
-    """Runs of an account that nobody is at: new ones, and those whose worker was lost; not files half read."""
+    """Runs of an account that nobody is at: new ones, and those whose worker was lost; not files to be looked at."""
     query = (
         select(*_RUN)
         .where(
             recon_run.c.account == account,
             recon_run.c.state == "running",
-            recon_run.c.phase != "load",
+            recon_run.c.phase.not_in(("load", READ)),
             recon_run.c.lease_until <= now,
         )
         .order_by(recon_run.c.started_at)
@@ -270,7 +276,8 @@ def unseen(
     `any_run`: what another file of the account has shown counts as seen.
     """
     seen = select(recon_line.c.no).where(recon_line.c.refund_id == refund.c.id)
-    seen = seen if any_run else seen.where(recon_line.c.run_id == run.id)
+    undecided = select(recon_run.c.id).where(recon_run.c.id == recon_line.c.run_id, recon_run.c.phase == READ)
+    seen = seen.where(~undecided.exists()) if any_run else seen.where(recon_line.c.run_id == run.id)
     query = (
         select(*COLUMNS)
         .where(
@@ -382,6 +389,22 @@ def differences(
         query = query.where(recon_difference.c.refund_id == refund_id)
 
     return [_difference(row) for row in connection.execute(query)]
+
+
+def open_ages(connection: Connection, now: float) -> dict[tuple[str, str], int]:
+    """How many differences are open, by kind and by how long ago they were found."""
+    age = case(*((recon_difference.c.found_at > now - days * 86_400, name) for name, days in AGES), else_=OLDEST)
+    query = (
+        select(recon_difference.c.kind, age, func.count())
+        .where(recon_difference.c.state == Standing.OPEN)
+        .group_by(recon_difference.c.kind, age)
+    )
+
+    return {(str(kind), str(name)): int(count) for kind, name, count in connection.execute(query)}
+
+
+AGES = (("under 1 d", 1), ("1 d to 7 d", 7), ("7 d to 30 d", 30))
+OLDEST = "over 30 d"
 
 
 def open_count(connection: Connection, kinds: Sequence[str] = ()) -> int:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Connection,
     FromClause,
     Insert,
@@ -77,6 +78,35 @@ def window(connection: Connection, run_id: str) -> tuple[float | None, float | N
     ).one()
 
     return found[0], found[1]
+
+
+def totals(connection: Connection, run_id: str) -> list[dict[str, Any]]:
+    """What the lines of a run come to by currency: how many, their sum, and how many name a refund of ours."""
+    query = (
+        select(
+            recon_line.c.currency,
+            func.count().label("lines"),
+            func.sum(recon_line.c.amount).cast(BigInteger).label("amount"),
+            func.count(recon_line.c.refund_id).label("known"),
+        )
+        .where(recon_line.c.run_id == run_id, recon_line.c.fault.is_(None))
+        .group_by(recon_line.c.currency)
+        .order_by(recon_line.c.currency)
+    )
+
+    return [dict(row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - the documented way
+
+
+def first_lines(connection: Connection, run_id: str, limit: int) -> list[dict[str, Any]]:
+    """The first lines of a run that could be read, as they were understood, each with the refund that it names."""
+    query = (
+        select(recon_line.c.no, recon_line.c.refund_id, *_SHOWN)
+        .where(recon_line.c.run_id == run_id, recon_line.c.fault.is_(None))
+        .order_by(recon_line.c.no)
+        .limit(limit)
+    )
+
+    return [dict(row._mapping) for row in connection.execute(query)]  # noqa: SLF001
 
 
 # -- paired ----------------------------------------------------------------------------------------------------------
@@ -193,7 +223,7 @@ def earlier_file(connection: Connection, account: str, run_id: str) -> bool:
     found = connection.execute(
         text(
             "SELECT 1 FROM recon_run WHERE account = :account AND source = 'file' AND state <> 'running' "
-            "AND id < :run LIMIT 1"
+            "AND phase <> 'read' AND id < :run LIMIT 1"
         ),
         {"account": account, "run": run_id},
     )

@@ -6,7 +6,7 @@ from typing import Any
 from celery.exceptions import Reject
 from sqlalchemy.exc import OperationalError
 
-from engine import door, erasure, schedule, tracing
+from engine import door, erasure, samples, schedule, tracing
 from engine import tick as rounds
 from engine.inbox import refuse_message, take_one
 from tasks.app import app
@@ -97,9 +97,10 @@ def tick() -> None:
 
 @app.task(name="refunds.housekeep", max_retries=0)
 def housekeep() -> None:
-    """Expire, anchor, forget; each minute."""
+    """Expire, anchor, forget, count what happened; each minute."""
     rounds.housekeep(runtime().engine)
     door.housekeep(runtime().engine)
+    samples.take(runtime().engine)
 
 
 @app.task(name="refunds.purge", max_retries=0)

@@ -9,13 +9,17 @@ from console.pages import go, page
 from console.session import Signed, TheEngine
 from domain.errors import NotFound, Refused
 from domain.words import ago
-from engine import operate, overview
+from engine import operate, overview, samples
 from engine.account import Account
 from ledger import journal
+from signals.limits import Breaker
 
 router = APIRouter()
 
 LONGEST_HOLD = 240
+SPREAD = (("p50", "blue"), ("p95", "violet"))
+#: How a breaker's position looks in the band below the chart.
+TONES = {Breaker.CLOSED: "green", Breaker.HALF_OPEN: "amber", Breaker.OPEN: "red"}
 Reason = Annotated[str, Form(max_length=500)]
 
 
@@ -25,7 +29,7 @@ def show(request: Request, engine: TheEngine, _signed: Signed) -> Response:
 
 
 @router.get("/accounts/{name}")
-def show_one(request: Request, engine: TheEngine, _signed: Signed, name: str) -> Response:
+def show_one(request: Request, engine: TheEngine, _signed: Signed, name: str, window: str = "1h") -> Response:
     account = engine.accounts.get(name)
     if account is None:
         raise NotFound("not-found", f"there is no account {name[:63]!r}")
@@ -33,8 +37,23 @@ def show_one(request: Request, engine: TheEngine, _signed: Signed, name: str) ->
         history = journal.story(connection, f"account/{name}")[::-1][:20]
     one = [each for each in overview.accounts(engine) if each["account"] is account]
 
+    window = window if window in samples.WINDOWS else "1h"
+    bands = samples.bands(engine, window, name)
+
     return page(
-        request, "account.html", live="5", account=account, accounts=one, card=list(_card(account)), history=history
+        request,
+        "account.html",
+        live="5",
+        account=account,
+        accounts=one,
+        card=list(_card(account)),
+        history=history,
+        window=window,
+        windows=list(samples.WINDOWS),
+        latencies=samples.latencies(engine, window, name),
+        lines=SPREAD,
+        bands=bands,
+        tones=TONES,
     )
 
 

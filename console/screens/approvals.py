@@ -145,7 +145,9 @@ def approve(engine: TheEngine, signed: Signed, approval_id: str, confirm: Annota
         raise Refused("not-confirmed", f"type {typed} exactly to approve")
     review.approve(engine, signed.actor, approval_id)
 
-    return go(f"/refunds/{found.refund_id}" if found.refund_id else "/approvals", "Approved and carried out.")
+    about = f"/refunds/{found.refund_id}" if found.refund_id else f"/recon/differences/{found.difference_id}"
+
+    return go(about, "Approved and carried out.")
 
 
 @router.post("/approvals/{approval_id}/deny")

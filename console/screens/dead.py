@@ -10,7 +10,7 @@ from fastapi import APIRouter, Form, Request, Response
 from console.pages import go, page
 from console.session import Signed, TheEngine
 from engine import review, search
-from engine.view import dead_view
+from engine.view import dead_views
 from ledger import queries, rejected
 from ledger.queries import Filter
 
@@ -50,7 +50,7 @@ def show(
         groups=groups,
         given=given,
         narrowed=any(given.values()),
-        rows=[dead_view(engine, each) for each in rows],
+        rows=dead_views(engine, rows),
         rejected=[{**each, "faults": msgspec.json.decode(each["errors"])["errors"]} for each in jobs],
         older=f"/dead?{older}" if older else "",
         matching=sum(each["count"] for each in fitting),

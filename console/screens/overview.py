@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from console.pages import page
 from console.session import Signed, TheEngine
-from engine import overview
+from engine import overview, samples
 
 router = APIRouter()
 
@@ -12,11 +12,17 @@ router = APIRouter()
 HEARD = 10.0
 
 
+#: What each line of the charts is called, and its tone.
+FLOW = (("accepted", "blue"), ("succeeded", "green"), ("failed", "red"), ("uncertain", "amber"))
+SPREAD = (("p50", "blue"), ("p95", "violet"))
+DUE = (("waiting", "blue"), ("stream", "violet"))
+OVERDUE = (("overdue", "amber"),)
+
+
 @router.get("/")
 def show(request: Request, engine: TheEngine, _signed: Signed, window: str = "1h") -> Response:
-    window = window if window in overview.WINDOWS else "1h"
-    flow = overview.throughput(engine, window)
-    totals = {each: sum(row[each] for row in flow) for each in overview.OUTCOMES}
+    window = window if window in samples.WINDOWS else "1h"
+    flow = samples.flow(engine, window)
     ages = overview.ages(engine)
     crew = overview.crew(engine)
     now = engine.clock()
@@ -26,11 +32,13 @@ def show(request: Request, engine: TheEngine, _signed: Signed, window: str = "1h
         "overview.html",
         live="5",
         window=window,
-        windows=list(overview.WINDOWS),
-        outcomes=overview.OUTCOMES,
+        windows=list(samples.WINDOWS),
         flow=flow,
-        totals=totals,
-        total=sum(totals.values()),
+        totals={name: sum(row[name] or 0 for row in flow) for name, _ in FLOW},
+        counted=any(row["accepted"] is not None for row in flow),
+        durations=samples.durations(engine, window),
+        backlog=samples.backlog(engine, window),
+        lines={"flow": FLOW, "spread": SPREAD, "due": DUE, "overdue": OVERDUE},
         ages=ages,
         most=max((row["count"] for row in ages), default=1),
         crew=crew,

@@ -3,7 +3,8 @@
 import csv
 import io
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -26,6 +27,8 @@ router = APIRouter()
 
 PAGE = 50
 MOST_EXPORTED = 50_000
+#: So many refunds are looked at for one page where no index leads to what is wanted.
+LOOKED_AT = 10_000
 Texts = Annotated[list[str], Query()]
 _EMPTY: Texts = []
 
@@ -46,13 +49,16 @@ def show(
     exact = _exact(engine, given)
     if exact is not None:
         return go(f"/refunds/{exact}")
-    error, rows = "", []
+    error, rows, horizon = "", [], None
     try:
-        rows = _page(engine, _filter(engine, given), PAGE + 1, before)
+        wanted = _filter(engine, given)
+        horizon = _horizon(engine, wanted, before)
+        rows = _page(engine, replace(wanted, from_id=horizon), PAGE + 1, before)
     except InvalidJob as problem:
         error = str(problem).removeprefix("#/query: ")
     more = len(rows) > PAGE
     rows = rows[:PAGE]
+    onward = rows[-1].id if more else horizon
 
     return page(
         request,
@@ -66,7 +72,8 @@ def show(
         accounts=list(engine.accounts),
         rows=[refund_view(engine, each) for each in rows],
         newest=_address(given) if before else "",
-        older=_address(given, before=rows[-1].id) if more else "",
+        older=_address(given, before=onward) if onward else "",
+        looked_at=LOOKED_AT if horizon is not None and not more else 0,
         export=f"/refunds.csv?{urlencode(_set(given), doseq=True)}",
     )
 
@@ -127,16 +134,17 @@ def _filter(engine: Engine, given: dict[str, Any]) -> Filter:
     narrowed = Filter(
         states=tuple(given["state"]),
         accounts=tuple(given["account"]),
-        created_after=_day(given["from"]),
-        created_before=_day(given["to"], timedelta(days=1)),
+        created_after=day(given["from"]),
+        created_before=day(given["to"], 86_400.0),
     )
 
     return search.parse(given["q"], engine.vault, narrowed)
 
 
-def _day(text: str, more: timedelta = timedelta(0)) -> float | None:
+def day(text: str, more: float = 0.0) -> float | None:
+    """The beginning of a day as a form has it, and so many seconds more; None for what is no day."""
     try:
-        return (datetime.fromisoformat(text).replace(tzinfo=UTC) + more).timestamp() if text else None
+        return datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() + more if text else None
     except ValueError:
         return None
 
@@ -144,6 +152,14 @@ def _day(text: str, more: timedelta = timedelta(0)) -> float | None:
 def _page(engine: Engine, wanted: Filter, limit: int, before: str | None) -> list[Refund]:
     with engine.ledger.read() as connection:
         return queries.page(connection, wanted, limit=limit, before=before)
+
+
+def _horizon(engine: Engine, wanted: Filter, before: str | None) -> str | None:
+    """How far back is looked for what no index leads to: an answer in time, and on from there."""
+    if not wanted.is_scan:
+        return None
+    with engine.ledger.read() as connection:
+        return queries.horizon(connection, wanted, before, LOOKED_AT)
 
 
 def _set(given: dict[str, Any]) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class Chart extends HTMLElement {
   disconnectedCallback() { this.watch?.disconnect(); this.plot?.destroy(); this.plot = null; }
   data() {
     const rows = all("tbody tr", document.getElementById(this.dataset.source));
-    const columns = rows.map((row) => [Number(row.dataset.at), ...all("td", row).map((cell) => Number(cell.textContent))]);
+    const columns = rows.map((row) => [Number(row.dataset.at), ...all("td", row).map((cell) => cell.textContent.trim() === "" ? null : Number(cell.textContent))]);
     return columns[0].map((_, place) => columns.map((row) => row[place]));
   }
   draw() {
@@ -91,13 +91,15 @@ class Chart extends HTMLElement {
     const clock = { timeZone: local ? undefined : "UTC", hour: "2-digit", minute: "2-digit", hour12: false };
     const format = new Intl.DateTimeFormat("en-GB", this.dataset.window === "7d" ? { timeZone: clock.timeZone, day: "2-digit", month: "short" } : clock);
     const times = { ...axis, values: (_, splits) => splits.map((each) => format.format(each * 1000)) };
-    const line = (label, colour) => ({ label, stroke: tone(colour), width: 1.5, points: { show: false } });
+    const lines = this.dataset.lines.trim().split(" ").map((each) => each.split(":"));
+    const least = Number(this.dataset.least);
+    const whole = least < 1 ? {} : { incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 1e5, 1e6] };
     this.plot = new uPlot({
       width: this.clientWidth, height: 180, cursor: { y: false }, legend: { show: false },
       tzDate: (seconds) => local ? new Date(seconds * 1000) : uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
-      scales: { y: { range: (_, low, high) => [0, Math.max(4, high)] } },
-      axes: [times, { ...axis, size: 44, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 1e5, 1e6] }],
-      series: [{}, line("succeeded", "green"), line("failed", "red"), line("uncertain", "amber"), line("open", "blue")],
+      scales: { y: { range: (_, low, high) => [0, Math.max(least, high)] } },
+      axes: [times, { ...axis, size: 44, ...whole }],
+      series: [{}, ...lines.map(([label, colour]) => ({ label, stroke: tone(colour), width: 1.5 }))],
     }, this.data(), this);
   }
 }
@@ -189,7 +191,7 @@ function tick(event) {
 
 /* -- keys: none while somebody types; Escape closes ---------------------------------------------------------------- */
 
-const places = { o: "/", r: "/refunds", d: "/dead", a: "/approvals", p: "/accounts", q: "/queues", b: "/bulk", l: "/audit" };
+const places = { o: "/", r: "/refunds", d: "/dead", b: "/bulk", a: "/approvals", c: "/recon", p: "/accounts", q: "/queues", w: "/webhooks", l: "/audit" };
 let went = false;
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") return all("details.ask[open], details.who[open]").forEach((each) => { each.open = false; });

@@ -2,14 +2,17 @@
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
+from engine import notifications, samples, settle, webhooks
+from engine.people import recognise
 from ledger import queries
 from tests.support.console import PASSWORD, ConsoleServer, add_people
 from tests.support.processes import wait_until
@@ -58,7 +61,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     redis = RedisServer(folder / "redis")
     redis.start()
     quick = {"smartretry": {"max_attempts": 2, "handle_lifetime": "1h"}}
-    stack = Stack(folder / "stack", f"sqlite:///{folder / 'refundry.db'}", redis, accounts=quick)
+    # By its schedule reconciliation would ask the provider about the dead letters below, and end them.
+    never = {"reconcile": {"every": 0, "lists_every": 0}}
+    stack = Stack(folder / "stack", f"sqlite:///{folder / 'refundry.db'}", redis, accounts=quick, sections=never)
     try:
         stack.start()
         add_people(stack)
@@ -82,7 +87,28 @@ def _seeded(world: World) -> World:
         wait_until(lambda reference=reference: _is(world, reference, "review"), what=f"{reference} in review")
     world.stack.faults()
     world.stack.enqueue([{"reference": "nowhere", "account": "nowhere", "payment": {"id": "x"}}])
+    _told_of(world, good[0])
+    later = replace(world.stack.engine, clock=lambda: time.time() + 2 * samples.MINUTE)
+    samples.take(later)  # what has just happened is in the charts at once
     return world
+
+
+def _told_of(world: World, reference: str) -> None:
+    """A settlement file with another amount and a broken line, one with a stranger to be looked at; and webhooks."""
+    engine, oli = world.stack.engine, recognise(world.stack.engine, "oli")
+    refund = world.refund(reference)
+    heading = "provider_refund_id,payment_id,amount,currency,at\n"
+    path = world.stack.folder / "november.csv"
+    ours = f"{refund.provider_refund_id},{refund.payment_id}"
+    path.write_text(f"{heading}{ours},{(refund.amount - 1) / 100:.2f},{refund.currency},2026-11-01\nx,y,?,EUR,\n")
+    settle.upload(engine, oli, refund.account, path)
+    path.write_text(f"{heading}another,{refund.payment_id},1.00,EUR,2026-11-01\n")
+    settle.read(engine, oli, refund.account, path)
+    endpoint, _ = webhooks.create(engine, recognise(engine, "ada"), "https://shop.example/hooks")
+    webhooks.disable(engine, recognise(engine, "ada"), endpoint.id, reason="not there yet")
+    notifications.receive(engine, refund.account, {}, b'{"forged": true}')
+    world.submit("smart2pay", 1, tag="told-")
+    wait_until(lambda: webhooks.sent(engine), what="an event for the endpoint")
 
 
 def _is(world: World, reference: str, state: str) -> bool:

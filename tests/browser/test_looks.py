@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from engine import webhooks
+from ledger import notification, reconcile
+
 AXE = Path(__file__).parent / "vendor" / "axe-4.14.1.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 TOO_WIDE = """[...document.querySelectorAll("main *")]
@@ -21,13 +24,28 @@ SCREENS += (
     "/approvals?tab=decided",
     "/accounts",
 )
-SCREENS += ("/accounts/smart2pay", "/queues", "/audit", "/settings")
+SCREENS += ("/accounts/smart2pay", "/queues", "/audit", "/settings", "/recon", "/recon?state=all", "/recon/runs")
+SCREENS += ("/webhooks", "/webhooks?only=unmatched", "/webhooks/sent", "/webhooks/endpoints")
+
+
+def detail(world):
+    """One of each kind that has a page of its own."""
+    engine = world.stack.engine
+    with engine.ledger.read() as connection:
+        differences = [f"/recon/differences/{each.id}" for each in reconcile.differences(connection, limit=2)]
+        runs = [f"/recon/runs/{each.id}" for each in reconcile.runs(connection, limit=2)]
+        received = [f"/webhooks/received/{each['id']}" for each in notification.listed(connection, limit=1)]
+    endpoints = [f"/webhooks/endpoints/{each['id']}" for each in webhooks.endpoints(engine)[:1]]
+    sent = [f"/webhooks/sent/{each['id']}" for each in webhooks.sent(engine, limit=1)]
+    assert all((differences, runs, received, endpoints, sent))
+    return (*differences, *runs, *received, *endpoints, *sent)
 
 
 def screens(world):
     refund = world.refund("wrong-smartpay-5").id
     return (
         *SCREENS,
+        *detail(world),
         f"/refunds/{refund}",
         f"/refunds/{refund}/settle",
         f"/refunds/{world.refund('good-smart2pay-3').id}",

@@ -75,6 +75,23 @@ def api_url(tmp_path):
 
 
 @pytest.mark.timeout(150)
+def test_the_console_is_there_and_the_printed_link_signs_in_once(up, tmp_path):
+    log = (tmp_path / "up.log").read_text
+    address, secret = until(lambda: re.search(r"sign in +(http://\S+)/sign-in/link\?secret=(\S+)", log())).groups()
+    with httpx.Client(base_url=address, headers={"sec-fetch-site": "same-origin"}, timeout=20) as browser:
+        assert "owner of the terminal" in browser.get(f"/sign-in/link?secret={secret}").text
+        assert browser.get("/").status_code == 303, "looking at the link signs nobody in"
+        assert browser.post("/sign-in/link", data={"secret": secret}).status_code == 303
+        assert "<h1>Overview</h1>" in browser.get("/").text
+        again = httpx.post(
+            f"{address}/sign-in/link", data={"secret": secret}, headers={"sec-fetch-site": "same-origin"}
+        )
+
+    assert again.status_code != 303
+    assert httpx.get(f"{address}/healthz").json() == {"status": "ok"}
+
+
+@pytest.mark.timeout(150)
 def test_a_shop_refunds_over_http(up, refundry, tmp_path):
     url, paid = api_url(tmp_path), payment(tmp_path)
     made = refundry("keys", "create", "--name", "shop", "--scope", "refunds:write", "--scope", "refunds:read")

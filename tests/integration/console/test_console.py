@@ -1,24 +1,19 @@
 """What the console answers over the wire, to browsers and to what only looks like one."""
 
 import re
+import time
 
 import httpx
 import pytest
 from sqlalchemy import text
 
 from engine.submit import submit
-from ledger import journal
+from ledger import external, journal
 
 PAGES = ("/", "/refunds", "/refunds?q=order:1", "/refunds/new", "/dead", "/approvals", "/approvals?tab=decided")
-PAGES += (
-    "/bulk",
-    "/accounts",
-    "/accounts/smart2pay",
-    "/queues",
-    "/audit",
-    "/audit?subject=account/smart2pay",
-    "/settings",
-)
+PAGES += ("/bulk", "/recon", "/recon?state=all&kind=late", "/recon/runs", "/webhooks", "/webhooks?only=unmatched")
+PAGES += ("/webhooks/sent", "/webhooks/endpoints")
+PAGES += ("/accounts", "/accounts/smart2pay", "/queues", "/audit", "/audit?subject=account/smart2pay", "/settings")
 OURS = {"sec-fetch-site": "same-origin"}
 
 
@@ -194,6 +189,49 @@ def test_it_answers_under_its_own_name_only(staffed):
     answer = httpx.get(f"{staffed.url}/sign-in", headers={"host": "rebound.example"})
 
     assert answer.status_code == 421
+
+
+def test_a_probe_is_answered_under_any_name_and_told_nothing_else(staffed):
+    answer = httpx.get(f"{staffed.url}/healthz", headers={"host": "10.1.2.3:8081"})
+
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+    assert httpx.post(f"{staffed.url}/healthz", headers=OURS).status_code != 200
+
+
+def test_an_amount_a_currency_and_a_day_narrow_the_list(staffed, refund, visitor):
+    today = time.strftime("%Y-%m-%d", time.gmtime())
+    row = f'href="/refunds/{refund.id}"'
+    for query in (
+        "amount:10.00",
+        "amount:>9 amount:..10",
+        "currency:eur",
+        f"created:{today}",
+        "amount:5..15 currency:EUR",
+    ):
+        assert row in visitor().get("/refunds", params={"q": query}).text, query
+    for query in ("amount:10.01", "amount:<10", "currency:JPY", "created:<2026-01-01"):
+        assert row not in visitor().get("/refunds", params={"q": query}).text, query
+
+    assert "expected a value" in visitor().get("/refunds", params={"q": "amount:lots"}).text
+
+
+def test_what_others_moved_of_the_payment_stands_with_the_refund(staffed, refund, visitor):
+    seen = external.Sighting(
+        account="smart2pay",
+        provider_refund_id="elsewhere-1",
+        payment_ref="900001",
+        kind=external.Kind.CHARGEBACK,
+        amount=1500,
+        currency="EUR",
+        source="notification",
+        evidence={},
+    )
+    engine = staffed.stack.engine
+    engine.ledger.run(lambda connection: external.book(connection, seen, row_id="ex_1", actor="x", now=engine.clock()))
+    for path in (f"/refunds/{refund.id}", "/dead"):
+        page = visitor().get(path).text
+        assert "Chargeback: 15.00 EUR" in page, path
+        assert "4.00 more" in page or "400 more than was captured" in page, path
 
 
 def test_bodies_are_bounded(staffed, visitor):

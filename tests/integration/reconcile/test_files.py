@@ -12,7 +12,7 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from domain.errors import Conflict, Refused
+from domain.errors import Conflict, Forbidden, Refused
 from domain.reconcile import Kind
 from engine import settle
 from ledger import reconcile as rows
@@ -319,3 +319,61 @@ def test_accounts_do_not_see_each_others_refunds(world, tmp_path):
 
     assert (run.matched, run.differing) == (0, 1)
     assert [each.kind for each in world.differences()] == [Kind.MISSING_HERE]
+
+
+def test_a_file_that_waits_for_a_decision_counts_for_nothing(world, tmp_path):
+    """Its lines are there, and another file misses what only they show; once it is confirmed they count."""
+    first, second = world.paid("smartpay"), world.paid("smartpay")
+    day = world.now - world.now % DAY
+    window = {"window_from": day - DAY, "window_to": day + DAY}
+    waiting = written(tmp_path, f"{NAMES}\n{line(second)}\n", name="waiting.csv")
+    run = settle.read(world.engine, world.somebody(), "smartpay", waiting, **window)
+    assert (run.phase, run.state, run.compared, run.leased_by) == (rows.READ, "running", 0, None)
+    world.go_on("smartpay", run.id)
+    assert world.differences() == []
+    uploaded(world, written(tmp_path, f"{NAMES}\n{line(first)}\n", name="other.csv"), **window)
+    assert world.kinds() == [(Kind.MISSING_AT_PROVIDER, second.id)]
+
+    settle.confirm(world.engine, world.somebody(), run.id)
+    ended = world.go_on("smartpay", run.id)
+    assert (ended.state, ended.compared, ended.differing) == ("complete", 1, 0)
+    with pytest.raises(Conflict, match="does not wait"):
+        settle.confirm(world.engine, world.somebody(), run.id)
+
+
+def test_a_run_that_is_not_whole_is_none_the_better_for_another_that_was(world, tmp_path):
+    refund = world.paid("smartpay")
+    whole = uploaded(world, written(tmp_path, f"{NAMES}\n{line(refund)}\n", name="whole.csv"))
+    broken = uploaded(world, written(tmp_path, f"{NAMES}\n{line(refund, amount='?')}\n", name="broken.csv"))
+
+    assert (whole.state, broken.state, broken.bad) == ("complete", "partial", 1)
+
+
+def test_a_file_that_was_put_aside_is_never_clean_and_may_be_read_again(world, tmp_path):
+    refund = world.paid("smartpay")
+    path = written(tmp_path, f"{NAMES}\n{line(refund)}\n")
+    run = settle.read(world.engine, world.somebody(), "smartpay", path)
+    aside = settle.put_aside(world.engine, world.somebody(), run.id)
+    assert (aside.state, aside.compared) == ("partial", 0)
+    with pytest.raises(Conflict, match="does not wait"):
+        settle.put_aside(world.engine, world.somebody(), run.id)
+    world.go_on("smartpay", run.id)
+    assert world.differences() == []
+
+    again = uploaded(world, path)
+    assert (again.id, again.state, again.compared) == (run.id, "complete", 1)
+    with pytest.raises(Conflict, match="compared before"):
+        settle.read(world.engine, world.somebody(), "smartpay", path)
+
+
+def test_only_an_operator_reads_confirms_and_puts_aside(world, tmp_path):
+    refund = world.paid("smartpay")
+    path = written(tmp_path, f"{NAMES}\n{line(refund)}\n")
+    run = settle.read(world.engine, world.somebody(), "smartpay", path)
+    _, pia = world.people()
+
+    for act in (settle.confirm, settle.put_aside):
+        with pytest.raises(Forbidden):
+            act(world.engine, pia, run.id)
+    with pytest.raises(Forbidden):
+        settle.read(world.engine, pia, "smartpay", path)

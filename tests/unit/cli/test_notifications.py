@@ -51,6 +51,21 @@ def test_a_replay_is_done_once_more_and_a_forged_one_never(told, refundry):
     assert [each["type"] for each in told] == ["notification.replayed"]
 
 
+def test_one_that_nobody_was_found_for_is_linked_to_a_refund(told, create, engine, refundry):
+    refund = create()
+    rows = {each["account"]: each["id"] for each in refundry("webhooks", "received", "-o", "json").json()}
+    assert refundry("webhooks", "link", rows["shop"], "--refund", refund["id"]).status == 4
+    with engine.ledger.write() as connection:
+        connection.execute(update(models.notification).values(state="unmatched"))
+    assert refundry("webhooks", "link", rows["shop"], "--refund", "nowhere").status == 3
+    assert refundry("webhooks", "link", rows["other"], "--refund", refund["id"]).status == 3
+    linked = refundry("webhooks", "link", rows["shop"], "--refund", refund["reference"], "--reason", "the shop says so")
+
+    assert linked.out == f"{rows['shop']} is looked at again\n"
+    told = refundry("audit", "list", "--subject", f"notification/{rows['shop']}", "-o", "json").json()
+    assert [each["type"] for each in told] == ["notification.linked"]
+
+
 @pytest.mark.parametrize("end", ["\r\n", "\n"])
 def test_a_signature_is_checked_without_a_network(home, refundry, end):
     lines = ["POST /v1/webhooks/shop HTTP/1.1", *(f"{name}: {value}" for name, value in signed(at=1000).items())]

@@ -84,6 +84,37 @@ def test_an_account_that_there_is_not_is_not_found(paid, upload, refundry):
     assert upload(f"{paid()['handle']},,12.50,EUR", account="nobody").status == 3
 
 
+def test_a_dry_run_reads_says_what_it_holds_and_compares_nothing(paid, home, upload, refundry):
+    line = f"{paid()['handle']},,12.05,EUR"
+    (home / "settlement.csv").write_text(f"handle,payment_id,amount,currency\n{line}\n")
+    told = refundry("recon", "upload", "settlement.csv", "--account", "shop", "--dry-run")
+
+    assert told.status == 0
+    assert "1 lines, 12.05 EUR; 1 name a refund of ours" in told.out
+    assert refundry("recon", "diffs").out == "no differences\n"
+    assert refundry("recon", "list", "-o", "json").json()[0]["state"] == "partial"
+    assert upload(line).json()["differing"] == 1
+
+
+def test_open_differences_are_in_the_status(paid, upload, refundry):
+    handle = paid()["handle"]
+    upload(f"{handle},,12.05,EUR")
+    shown = refundry("status", "-o", "json")
+    assert (shown.json()["differences_open"], shown.json()["duplicates_open"]) == (1, 0)
+    assert shown.json()["grade"] != "fine"
+    assert "Differences to the providers" in refundry("status").out
+    upload(f"{handle},,12.05,EUR", f"{handle},,12.05,EUR", name="twice.csv")
+
+    assert refundry("status").status == 2
+    assert "may have moved twice" in refundry("status").out
+
+
+def test_a_window_is_bounded(home, refundry):
+    told = refundry("recon", "run", "--account", "shop", "--from", "2026-01-01", "--to", "2026-03-01")
+
+    assert (told.status, "31 days at most" in told.err) == (1, True)
+
+
 def test_accepting_waits_for_another_person(paid, upload, refundry, people, monkeypatch):
     monkeypatch.setenv("REFUNDRY_ACTOR", "oli")
     upload(f"{paid()['handle']},,12.05,EUR")

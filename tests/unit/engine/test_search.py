@@ -37,6 +37,60 @@ def test_what_cannot_be_read_is_named(words):
     assert caught.value.code == "query-invalid"
 
 
+DAY = 86_400.0
+FIRST = 1_793_491_200.0  # 2026-11-01
+
+
+@pytest.mark.parametrize(
+    ("written", "euro", "yen"),
+    [
+        ("12.50", (1250, 1251), (13, 13)),
+        ("12,50", (1250, 1251), (13, 13)),
+        (">12", (1201, None), (13, None)),
+        (">=12", (1200, None), (12, None)),
+        ("<12", (None, 1200), (None, 12)),
+        ("<=12.50", (None, 1251), (None, 13)),
+        ("10..20", (1000, 2001), (10, 21)),
+        ("10..", (1000, None), (10, None)),
+        ("..20", (None, 2001), (None, 21)),
+    ],
+)
+def test_an_amount_is_minor_units_of_each_currency(written, euro, yen):
+    found = parse(f"amount:{written}", VAULT).amounts
+    by_currency = {currency: each for each in found for currency in each.currencies}
+
+    assert by_currency["EUR"][1:] == euro
+    assert by_currency["JPY"][1:] == yen
+
+
+@pytest.mark.parametrize(
+    ("written", "after", "before"),
+    [
+        ("2026-11-01", FIRST, FIRST + DAY),
+        (">2026-11-01", FIRST + DAY, None),
+        ("<2026-11-01", None, FIRST),
+        ("2026-11-01..2026-11-03", FIRST, FIRST + 3 * DAY),
+        ("2026-11-01..", FIRST, None),
+    ],
+)
+def test_days_are_whole(written, after, before):
+    found = parse(f"created:{written}", VAULT)
+
+    assert (found.created_after, found.created_before) == (after, before)
+
+
+def test_currencies_are_written_in_any_case():
+    assert parse("currency:eur currency:JPY", VAULT).currencies == ("EUR", "JPY")
+
+
+@pytest.mark.parametrize(
+    "wrong", ["amount:many", "amount:1e9", "amount:>", "amount:-5", "created:today", "created:>2026-13-01"]
+)
+def test_what_is_no_amount_and_no_day_is_said(wrong):
+    with pytest.raises(InvalidJob, match="expected a value"):
+        parse(wrong, VAULT)
+
+
 def test_what_is_written_is_read_again():
     words = written(cause="leases_lost", account="", failure='it\'s 12 % "odd"')
 
