@@ -100,8 +100,8 @@ def _handler(stream: TextIO, *, json: bool) -> logging.Handler:
 
 
 def _without_messages(record: logging.LogRecord) -> bool:
-    if record.name.startswith("celery.worker"):
-        record.msg, record.args = _QUOTED.split(record.getMessage(), maxsplit=1)[0].rstrip(), ()
+    if record.name.startswith("celery.worker") and _QUOTED.search(said := record.getMessage()):
+        record.msg, record.args = _QUOTED.split(said, maxsplit=1)[0].rstrip(), ()
 
     return True
 

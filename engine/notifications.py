@@ -32,7 +32,7 @@ REFUSED_RATE, REFUSED_PERIOD = 60, 60.0
 UNPROVEN = "nothing shows who sent it: no user is configured"
 
 #: The same words without an id of their own are looked at again when they come so many seconds later.
-AGAIN = 60.0
+AGAIN = 15.0
 # A refund of ours names its id at the provider at most this long after somebody else did.
 LONGEST = 60 * 86_400.0
 

@@ -424,7 +424,7 @@ def open_kinds(connection: Connection) -> dict[str, int]:
         .group_by(recon_difference.c.kind)
     )
 
-    return {**dict.fromkeys(map(str, Kind), 0), **dict(connection.execute(query).tuples())}
+    return {**dict.fromkeys(map(str, Kind), 0), **{row[0]: row[1] for row in connection.execute(query)}}
 
 
 def change(connection: Connection, found: Difference, **values: Any) -> bool:

@@ -39,7 +39,7 @@ def looked_at(system, count):
         rows = received(system)
         return len(rows) >= count and all(row["state"] in ("done", "refused") for row in rows)
 
-    wait_until(done, timeout=60, what=f"{count} notifications looked at, {received(system)}")
+    wait_until(done, timeout=90, what=f"{count} notifications looked at, {received(system)}")
 
 
 @pytest.mark.parametrize("manners", MANNERS)
@@ -96,7 +96,7 @@ def test_the_last_that_was_told_may_come_first(stack, network):
     """Successes and what was taken back afterwards come in the wrong order, twice, each after a forged copy."""
     system = stack(beats=0)  # nobody else asks about what is final
     targets(system, network.url)
-    taken_back = {"call": "refund", "fault": "late_flip", "first": 1, "seconds": 1}
+    taken_back = {"call": "refund", "fault": "late_flip", "first": 1, "seconds": 6}
     system.faults(*({"provider": provider, **taken_back} for provider in PROVIDERS))
     jobs = [job for provider in PROVIDERS for job in system.jobs(provider, 2)]
     system.enqueue(jobs)

@@ -7,7 +7,7 @@ from sqlalchemy import BigInteger, Boolean, Double, Text, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from ledger import session
-from ledger.models import heartbeat, note, outbox, rejected
+from ledger.models import heartbeat, outbox, rejected
 from ledger.session import Ledger, OverRows, Writes, insert_rows, packed, rows, update_rows
 from tests.integration.ledger.support import NOW, accepted, every
 
@@ -70,7 +70,7 @@ def written_together(ledger, beat="w"):
         writes.insert(
             heartbeat, [{"name": name, "kind": "x", "started_at": 0.5, "beat_at": NOW} for name in ("v", beat)]
         )
-        writes.insert(note, [])
+        writes.insert(rejected, [])
         writes.update(rejected, [{"id": "rj_1", "body": b"\x00\xff", "size": 2}], keys=("id",))
         writes.over(MOVE, [{"was": "queued", "is_": "sending"}])
         writes.carry_out()
