@@ -63,8 +63,7 @@ class _Ledger(Collector):
             family = GaugeMetricFamily(f"refundry_{name}", words, labels=labels)
             for values, figure in samples:
                 family.add_metric(values, figure)
-            if samples:
-                yield family
+            yield family
         yield from self._counts()
 
     def _counts(self) -> Iterator[Metric]:

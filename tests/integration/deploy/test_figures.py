@@ -36,7 +36,7 @@ def scraped(figures):
 
 
 def test_every_metric_that_is_named_is_there_and_counts_what_workers_did(system):
-    system.faults({"provider": "smartretry", "call": "refund", "fault": "decline", "first": 1})
+    system.faults({"provider": "smartpay", "call": "refund", "fault": "decline", "first": 1})
     system.enqueue([*system.jobs("smartpay", 3), *system.jobs("smartretry", 3)])
     system.settle(6)
     figures = Figures(system.engine)
@@ -55,7 +55,7 @@ def test_every_metric_that_is_named_is_there_and_counts_what_workers_did(system)
     assert {name for query in QUERIES.values() for name in NAME.findall(query)} <= declared
     assert total(families, "refundry_accepted_total") == 6
     assert total(families, "refundry_attempts_total", outcome="declined") == 1
-    assert total(families, "refundry_succeeded_amount_total", currency="JPY") == 3000
+    assert total(families, "refundry_succeeded_amount_total", currency="JPY") == 2000
     assert total(families, "refundry_attempt_seconds_count") == total(families, "refundry_attempts_total")
     assert total(families, "refundry_attempt_seconds_bucket", le="+Inf") == total(families, "refundry_attempts_total")
     assert total(families, "refundry_recon_open", kind="duplicate_at_provider") == 0
