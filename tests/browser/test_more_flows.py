@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 
 from engine import differences
@@ -102,6 +103,7 @@ def test_what_waits_for_an_endpoint_is_looked_at(world, visit):
     expect(page.get_by_text('"reference"')).to_be_visible()
 
 
+@pytest.mark.timeout(200)
 def test_charts_are_drawn_from_tables_that_say_the_same(visit):
     page = visit("/", pace="off")
     for table in ("flow-table", "took-table", "due-table", "overdue-table"):
@@ -111,9 +113,13 @@ def test_charts_are_drawn_from_tables_that_say_the_same(visit):
         assert page.locator(f"#{table} tbody tr").count() == 60
     page.get_by_text("The same as numbers").first.click()
     expect(page.locator("#flow-table")).to_be_visible()
-    page.goto("/accounts/smart2pay")
-    expect(page.locator("rf-chart canvas")).to_be_visible()
-    expect(page.locator("svg.band rect")).not_to_have_count(0)
+
+    def banded():
+        page.goto("/accounts/smart2pay")
+        expect(page.locator("rf-chart canvas")).to_be_visible()
+        return page.locator("svg.band rect").count() > 0
+
+    wait_until(banded, timeout=150, what="a minute that was counted")
 
 
 def test_keys_lead_to_the_new_screens(visit):
