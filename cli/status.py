@@ -21,7 +21,7 @@ from domain.words import ago
 from engine import health
 from engine.health import Finding, Grade
 from engine.view import stamp
-from ledger import migrate
+from ledger import accounts, migrate
 
 EXITS = {Grade.FINE: 0, Grade.ATTENTION: 1, Grade.UNHEALTHY: 2}
 STYLES = {Grade.FINE: "green", Grade.ATTENTION: "yellow", Grade.UNHEALTHY: "red"}
@@ -120,6 +120,9 @@ def _lines(overview: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "Outcome unknown", f"{sums['count']} refunds, {money(sums['amount'], currency)}"
     if any(overview["webhooks"].values()):
         yield "Webhooks", "{failing} endpoints failing, {undelivered} events given up".format(**overview["webhooks"])
+    if overview["paused"]:
+        names = ("all accounts" if name == accounts.EVERY else name for name in overview["paused"])
+        yield "First sendings paused", ", ".join(names)
     oldest = overview["oldest_due_seconds"]
     yield "Longest overdue", "nothing is due" if oldest is None else ago(oldest)
     yield "Workers", ", ".join(each["name"] for each in overview["workers"]) or "nobody was heard in the last 10 s"

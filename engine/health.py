@@ -19,7 +19,7 @@ from engine.ask import ping
 from engine.bootstrap import Engine
 from engine.operate import switches
 from engine.tick import BEAT
-from ledger import external, notification, queries, reconcile, rejected, webhooks, workers
+from ledger import accounts, external, notification, queries, reconcile, rejected, webhooks, workers
 from ledger.figures import waiting
 from ledger.pooling import hands_around
 from providers.base import Health
@@ -70,6 +70,7 @@ def status(engine: Engine) -> dict[str, Any]:
             "duplicates_open": reconcile.open_count(connection, (Kind.DUPLICATE_AT_PROVIDER,)),
             "notifications_unmatched": notification.count_unmatched(connection),
             "notifications_refused_24h": sum(notification.refused_since(connection, now - 86_400).values()),
+            "paused": accounts.paused(connection),
             "oldest_due_seconds": queries.oldest_due(connection, now),
             "unknown": {
                 currency: {"count": count, "amount": amount}

@@ -43,6 +43,11 @@ def sending_rests(connection: Connection, name: str, now: float) -> bool:
     return any(each.stops_sending(now) for each in _found(connection, name, EVERY))
 
 
+def paused(connection: Connection) -> list[str]:
+    """The accounts that people, or refused credentials, have paused; `EVERY` for all together."""
+    return list(connection.scalars(select(account.c.name).where(account.c.paused).order_by(account.c.name)))
+
+
 def _found(connection: Connection, *names: str) -> Iterator[Switch]:
     for row in connection.execute(select(account).where(account.c.name.in_(names))):
         yield Switch(**{**row._mapping, "paused": bool(row.paused)})  # noqa: SLF001

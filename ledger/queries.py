@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, Connection, FromClause, and_, case, exists
 from domain.ids import first_id
 from domain.refund import Refund
 from domain.state import State
+from ledger.accounts import EVERY
 from ledger.models import FOR_PEOPLE, LANES, account, approval, attempt, lane_predicate, outbox, payment, refund
 from ledger.refunds import COLUMNS, load
 from ledger.terms import ids_of, known_by
@@ -271,13 +272,13 @@ def by_state(connection: Connection) -> dict[str, int]:
 def oldest_due(connection: Connection, now: float) -> float | None:
     """Since when the longest-waiting refund has been due, in seconds; None where nothing is.
 
-    What rests on purpose does not count: first sendings of a paused account, and those behind another refund of their
-    payment.
+    What rests on purpose does not count: first sendings of a paused account or of all, and those behind another refund
+    of their payment.
     """
     working = (State.QUEUED, State.SENDING, State.UNKNOWN, State.PENDING)
     holder = refund.alias("holder")
     rests = or_(
-        exists().where(account.c.name == refund.c.account, account.c.paused),
+        exists().where(account.c.name.in_((refund.c.account, EVERY)), account.c.paused),
         exists().where(
             holder.c.account == refund.c.account,
             holder.c.payment_ref == refund.c.payment_ref,

@@ -16,6 +16,7 @@ from config.settings import load_settings
 from engine import notifications
 from engine import tick as rounds
 from engine.bootstrap import Engine
+from engine.bulk import LANE as BULK
 from engine.inbox import take
 from engine.relay import relay
 from ledger import webhooks, workers
@@ -123,7 +124,7 @@ class Companion:
         if due or endpoints:
             log.warning("redis.away", working_on=len(due) + len(endpoints))
         for account, lane in due:
-            work = self._runtime.begin if lane == notifications.LANE else self._runtime.turn
+            work = self._runtime.begin if lane in (notifications.LANE, BULK) else self._runtime.turn
             work(lane, account)
         for endpoint in endpoints:
             self._runtime.deliver(endpoint)

@@ -12,7 +12,7 @@ from domain.refund import Refund
 from domain.state import State
 from engine.bootstrap import Engine
 from engine.ids import new_id
-from engine.operate import switches
+from engine.operate import everywhere, switches
 from engine.people import Actor, Verb, require
 from engine.submit import submit_by
 from engine.view import find
@@ -308,6 +308,4 @@ def _named(error: InvalidJob | Refused | None) -> dict[str, str]:
 
 
 def _paused(engine: Engine, account: str) -> bool:
-    held = switches(engine).get(account)
-
-    return bool(held and held.paused)
+    return any(held is not None and held.paused for held in (switches(engine).get(account), everywhere(engine)))

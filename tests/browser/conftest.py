@@ -135,6 +135,7 @@ def visit(world: World, browser: Browser) -> Iterator[Callable[..., Page]]:
     allowed: list[str] = []
 
     def go(path: str = "/", *, who: str | None = "oli", pace: str = "1", **options: Any) -> Page:
+        options = {"reduced_motion": "reduce", **options}  # what fades in has no colour yet that axe could judge
         context = browser.new_context(base_url=world.console.url, **options)
         contexts.append(context)
         context.set_default_timeout(15_000)

@@ -10,9 +10,10 @@ from sqlalchemy import text
 
 from domain.state import State
 from ledger import queries
+from ledger.accounts import EVERY, set_switch
 from ledger.migrate import upgrade
 from ledger.session import Ledger
-from tests.integration.ledger.support import accepted
+from tests.integration.ledger.support import ACCOUNT, accepted
 
 FILE = Path(__file__).parents[3] / "deploy" / "kubernetes" / "overlays" / "example" / "scaledobject.yaml"
 SCALED, AUTHENTICATION = yaml.safe_load_all(FILE.read_text())
@@ -69,6 +70,23 @@ def test_it_agrees_with_the_product_in_every_mixture(ledger, seed):
     scaler, product = asked(ledger)
 
     assert scaler == pytest.approx(product or 0.0, abs=0.01)
+
+
+@pytest.mark.parametrize("paused", [ACCOUNT, EVERY])
+def test_what_is_paused_rests_and_what_was_sent_does_not(ledger, paused):
+    now = time.time()
+    accepted(ledger, due_at=now - 80, payment_ref="a")
+    with ledger.write() as connection:
+        set_switch(connection, paused, actor="lin", now=now, paused=True)
+    assert asked(ledger) == (0.0, None)
+
+    sent = accepted(ledger, due_at=now - 50, payment_ref="b")
+    with ledger.write() as connection:
+        connection.execute(text("UPDATE refund SET state = 'unknown' WHERE id = :id"), {"id": sent.id})
+    scaler, product = asked(ledger)
+
+    assert scaler == pytest.approx(product, abs=0.01)
+    assert 50 <= scaler < 80
 
 
 def test_its_parts_name_each_other():

@@ -3,7 +3,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import pytest
-from sqlalchemy import BigInteger, Boolean, Double, Text, select, update
+from sqlalchemy import BigInteger, Boolean, Double, Text, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from ledger import session
@@ -24,6 +24,13 @@ def test_a_table_can_be_made_of_a_parameter(ledger):
         found = connection.execute(select(*(table.c[name] for name in TYPES)), packed(values)).all()
 
     assert [{**row._mapping, "flag": bool(row.flag)} for row in found] == values
+
+
+def test_a_machine_that_is_cut_off_keeps_no_lock(postgres_ledger):
+    """The server ends a transaction whose client says nothing more, sooner where it may hold locks."""
+    asked = text("SELECT current_setting('idle_in_transaction_session_timeout')")
+    with postgres_ledger.write() as writing, postgres_ledger.read() as reading:
+        assert (writing.scalar(asked), reading.scalar(asked)) == ("10s", "10min")
 
 
 def a_row(number, **changes):

@@ -46,6 +46,16 @@ def test_the_sending_of_all_accounts_is_paused_and_resumed_on_record(home, refun
     ]
 
 
+def test_what_is_paused_is_seen_at_a_glance(home, refundry):
+    refundry("queues", "pause", "--reason", "month end")
+
+    assert "all accounts" in refundry("status").out
+    assert refundry("status", "-o", "json").json()["paused"] == ["*"]
+
+    refundry("queues", "resume")
+    assert refundry("status", "-o", "json").json()["paused"] == []
+
+
 def test_what_asks_after_money_is_never_paused(home, refundry):
     for queue in set(QUEUES) - {"refundry.send"}:
         assert refundry("queues", "pause", queue).status == 1

@@ -53,7 +53,7 @@ def test_a_line_is_json_with_level_time_and_context(stream, lines):
     assert line["timestamp"].endswith("Z")
 
 
-@pytest.mark.parametrize("name", ["celery.worker.strategy", "uvicorn.error", "some.library"])
+@pytest.mark.parametrize("name", ["celery.worker.strategy", "uvicorn.error", "a.package"])
 def test_lines_of_the_standard_library_take_the_same_way(stream, lines, name):
     configure("INFO", stream=stream)
     structlog.contextvars.bind_contextvars(request_id="req_1")
