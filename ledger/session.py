@@ -89,9 +89,9 @@ _WRITING = (
     "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; "
     "SET plan_cache_mode = force_generic_plan"
 )
-# A machine that is cut off in the middle of a transaction leaves its locks behind: the server gives it ten seconds. None
-# of ours waits that long for anything but the server. A connection whose machine is gone ends too, instead of taking a
-# place for two hours.
+# A machine that is cut off in the middle of a transaction leaves its locks behind: the server gives it ten seconds, and
+# none of ours waits that long for anything but the server. A connection whose machine is gone ends too, instead of
+# taking a place for two hours.
 _CUT_OFF = (
     "SET idle_in_transaction_session_timeout = '10s'; "
     "SET tcp_keepalives_idle = 30; SET tcp_keepalives_interval = 10; SET tcp_keepalives_count = 3"
@@ -99,8 +99,8 @@ _CUT_OFF = (
 # The same seen from here: a server that is gone without a word is an error after half a minute, and not after a quarter
 # of an hour.
 _GONE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
-# A question that was planned once and for all while the tables were small would walk through them for ever. And it locks
-# nothing, so that an export may wait for a slow reader.
+# A question that was planned once and for all while the tables were small would walk through them for ever. It locks
+# nothing, so an export may wait for a slow reader.
 _READING = (
     "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; "
     "SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL idle_in_transaction_session_timeout = '10min'"
