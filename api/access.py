@@ -1,35 +1,41 @@
 """Who asks, what their key opens, and how often they may."""
 
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from api.together import Together
 from domain.errors import QuotaExceeded, Unauthenticated
 from engine.bootstrap import Engine
-from engine.keys import WHO, Machine, Scope, authenticate
+from engine.keys import WHO, Machine, Scope
 
 bearer = HTTPBearer(auto_error=False, bearerFormat="rk_…", description="An API key: `refundry keys create`.")
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(bearer)]
 POLICY = "default"
+#: Recognises machines by what they send.
+Gate = Together[str, Machine]
 
 
-def engine_of(request: Request) -> Engine:
-    """The engine of this process."""
+async def engine_of(request: Request) -> Engine:
+    """The engine of this process. A coroutine, for FastAPI takes any other dependency to a thread and back."""
     found: Engine = request.app.state.engine
 
     return found
 
 
-def opened_by(scope: Scope) -> Callable[..., Machine]:
+TheEngine = Annotated[Engine, Depends(engine_of)]
+
+
+def opened_by(scope: Scope) -> Callable[..., Coroutine[Any, Any, Machine]]:
     """A dependency: the machine whose key opens `scope`, inside its rate limit."""
 
-    def enter(request: Request, credentials: Credentials) -> Machine:
+    async def enter(request: Request, engine: TheEngine, credentials: Credentials) -> Machine:
         if credentials is None:
             raise Unauthenticated("unauthenticated", WHO)
-        engine = engine_of(request)
-        machine = authenticate(engine, credentials.credentials)
+        gate: Gate = request.app.state.gate
+        machine = await gate.ask(credentials.credentials)
         request.state.client = machine.key_id
         machine.require(scope)
         _take_one(engine, request, machine)
@@ -54,4 +60,3 @@ def _take_one(engine: Engine, request: Request, machine: Machine) -> None:
 
 Writer = Annotated[Machine, Depends(opened_by(Scope.WRITE))]
 Reader = Annotated[Machine, Depends(opened_by(Scope.READ))]
-TheEngine = Annotated[Engine, Depends(engine_of)]

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import anyio.to_thread
@@ -15,9 +16,13 @@ from api.bodies import TURNS
 from api.envelope import Envelope
 from api.figures import Figures
 from api.problems import handle_errors
+from api.together import Together
 from engine.bootstrap import Engine
+from engine.keys import authenticate
 
 VERSION = "1"
+#: Requests that share a transaction; as in a batch, a small one keeps others from waiting for its locks.
+_AT_ONCE = 100
 #: Everything that this door answers.
 ROUTERS = (refunds.router, notifications.router, probes.router)
 
@@ -27,6 +32,8 @@ def build(engine: Engine) -> ASGIApp:
     app = application(engine.settings.api.threads)
     app.state.engine = engine
     app.state.figures = Figures(engine)
+    app.state.gate = Together(partial(authenticate, engine), most=_AT_ONCE)
+    app.state.intake = Together(partial(refunds.accept, engine), most=_AT_ONCE)
 
     return Envelope(app, app.state.figures.watch)
 

@@ -2,7 +2,7 @@
 
 import ipaddress
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from api import documents
@@ -44,11 +44,14 @@ def readyz(request: Request, engine: TheEngine) -> Response:
     return answer(problem, request)
 
 
-@router.get("/metrics", **documents.METRICS)
-def metrics(request: Request, engine: TheEngine, credentials: Credentials) -> Response:
-    """With a key of the scope `metrics:read`; where `[api] metrics_on_loopback` says so, from this machine without."""
+async def _may_see_figures(request: Request, engine: TheEngine, credentials: Credentials) -> None:
     if not (engine.settings.api.metrics_on_loopback and _is_local(request)):
-        _metrics(request, credentials)
+        await _metrics(request, engine, credentials)
+
+
+@router.get("/metrics", dependencies=[Depends(_may_see_figures)], **documents.METRICS)
+def metrics(request: Request) -> Response:
+    """With a key of the scope `metrics:read`; where `[api] metrics_on_loopback` says so, from this machine without."""
     body, media_type = request.app.state.figures.text()
 
     return Response(body, headers={"Content-Type": media_type})

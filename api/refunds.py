@@ -15,12 +15,13 @@ from api.answers import answered, page, read, start_of
 from api.bodies import LINES, LargeBody, OptionalBody, SmallBody, media_type
 from api.envelope import traceparent_of
 from api.problems import document, of_error
+from api.together import Together
 from domain.errors import FieldError, InvalidJob
 from domain.job import Id64, Id128, Moment, epoch
 from domain.state import State
 from engine import lookup
 from engine.bootstrap import Engine
-from engine.door import idempotency_key, submit_for
+from engine.door import Knock, idempotency_key, submit_each, submit_for
 from engine.keys import Machine
 from engine.submit import Receipt
 from engine.view import refund_view
@@ -44,14 +45,28 @@ def _known_parameters(request: Request) -> None:
         raise InvalidJob(*(FieldError(f"#/{name[:64]}", "there is no such parameter") for name in strange))
 
 
+#: Accepts the jobs of requests; answers what was accepted, as it was the first time, and whether this is not the first.
+Intake = Together[Knock, tuple[dict[str, Any], bool]]
+
+
+def accept(engine: Engine, knocks: Sequence[Knock]) -> list[tuple[dict[str, Any], bool] | Exception]:
+    """What `Intake` does."""
+    answers = [_accepted(each) for each in submit_each(engine, knocks)]
+    views = iter(_views(engine, [each for each in answers if isinstance(each, Receipt)]))
+
+    return [next(views) if isinstance(each, Receipt) else each for each in answers]
+
+
+def _accepted(answer: Receipt | Exception) -> Receipt | Exception:
+    return answer.problem or answer if isinstance(answer, Receipt) else answer
+
+
 @router.post("/refunds", **documents.SUBMIT)
-def submit_refund(request: Request, engine: TheEngine, machine: Writer, body: SmallBody) -> Response:
+async def submit_refund(request: Request, machine: Writer, body: SmallBody) -> Response:
     """Accept one refund job. 202: it is in the ledger, and will be paid exactly once or put before a person."""
     key = idempotency_key(request.headers.getlist("Idempotency-Key"))
-    (receipt,) = submit_for(engine, machine, [body], traceparent=traceparent_of(request.scope), key=key)
-    if receipt.problem is not None:
-        raise receipt.problem
-    ((refund, replayed),) = _views(engine, [receipt])
+    intake: Intake = request.app.state.intake
+    refund, replayed = await intake.ask(Knock(machine, body, traceparent_of(request.scope), key))
     headers = {"Location": f"/v1/refunds/{refund['id']}"}
     headers |= {"Idempotency-Replayed": "true"} if replayed else {}
     headers |= {"Idempotency-Key": f'"{key}"'} if key else {}
@@ -191,7 +206,7 @@ def _not_json(error: Exception) -> InvalidJob:
 def _results(request: Request, engine: Engine, machine: Machine, jobs: Sequence[bytes]) -> Iterator[dict[str, Any]]:
     """One chunk's results; where the ledger goes away, the jobs of this chunk were not accepted and can be repeated."""
     try:
-        receipts = submit_for(engine, machine, jobs, traceparent=traceparent_of(request.scope))
+        receipts = submit_for(engine, machine, jobs, traceparents=[traceparent_of(request.scope)] * len(jobs))
     except Exception as error:  # noqa: BLE001 - every job gets its answer
         problem = of_error(error)
         yield from ({"status": problem.status, "problem": document(problem, request)} for _ in jobs)

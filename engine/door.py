@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import structlog
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from domain.errors import FieldError, QuotaExceeded, Refused
 from engine.bootstrap import Engine
@@ -14,10 +16,13 @@ from engine.submit import Body, Receipt, accepted, submit_many
 from ledger import intake, keys
 from ledger.intake import Admission, Candidate, Result
 
+log = structlog.get_logger(__name__)
+
 #: For so many seconds an Idempotency-Key stands for one body; the reference does so for ever.
 REMEMBERED = 86_400.0
 HOUR = 3600
 _JOBS = ""
+_LET_IN = (Result.ACCEPTED, Result.REPLAYED)
 _KEY = re.compile(r"[A-Za-z0-9_.:-]{1,255}", re.ASCII)
 
 
@@ -44,20 +49,68 @@ def idempotency_key(fields: Sequence[str]) -> str | None:
     return key
 
 
+@dataclass(frozen=True, slots=True)
+class Knock:
+    """One request with one job. `key`: its Idempotency-Key."""
+
+    machine: Machine
+    body: Body
+    traceparent: str
+    key: str | None
+
+
+def submit_each(engine: Engine, knocks: Sequence[Knock]) -> list[Receipt | Exception]:
+    """Accept the jobs of requests that came at once: one transaction for each machine. An answer each, in order.
+
+    Raises DBAPIError where the ledger is away.
+    """
+    answers: dict[int, Receipt | Exception] = {}
+    for machine in dict.fromkeys(each.machine for each in knocks):
+        numbers = [number for number, each in enumerate(knocks) if each.machine == machine]
+        answers |= zip(numbers, _submit(engine, machine, [knocks[number] for number in numbers]), strict=True)
+
+    return [answers[number] for number in range(len(knocks))]
+
+
+def _submit(engine: Engine, machine: Machine, knocks: Sequence[Knock]) -> Sequence[Receipt | Exception]:
+    try:
+        return submit_for(
+            engine,
+            machine,
+            [each.body for each in knocks],
+            traceparents=[each.traceparent for each in knocks],
+            keys=[each.key for each in knocks],
+        )
+    except DBAPIError:
+        raise
+    except Exception as error:
+        if len(knocks) > 1:  # nothing was accepted: what is wrong with one of them is not the others' fault
+            return [answer for each in knocks for answer in _submit(engine, machine, [each])]
+        if not isinstance(error, Refused):
+            log.exception("job.broken")
+        return [error]
+
+
 def submit_for(
-    engine: Engine, machine: Machine, bodies: Sequence[Body], *, traceparent: str | None = None, key: str | None = None
+    engine: Engine,
+    machine: Machine,
+    bodies: Sequence[Body],
+    *,
+    traceparents: Sequence[str],
+    keys: Sequence[str | None] | None = None,
 ) -> list[Receipt]:
     """Accept a machine's jobs in one transaction; one receipt each, in order (see `submit_many`).
 
-    `key`: the Idempotency-Key of a single job. Raises Refused where another body was sent under it.
+    `keys`: their Idempotency-Keys. Raises Refused where another body was sent under one of them.
     """
     return submit_many(
         narrowed(engine, machine),
         bodies,
         actor=machine.actor.name,
         via="api",
-        traceparents=[traceparent] * len(bodies),
-        admit=_Door(engine, machine.client, key).admit,
+        traceparents=traceparents,
+        keys=keys,
+        admit=_Door(engine, machine.client).admit,
     )
 
 
@@ -71,38 +124,42 @@ def housekeep(engine: Engine) -> None:
 class _Door:
     engine: Engine
     client: str
-    key: str | None
 
     def admit(self, connection: Connection, candidates: Sequence[Candidate]) -> list[Admission | Refused]:
         """As `intake.accept` does, inside the client's quotas."""
         now = self.engine.clock()
-        self._refuse_reuse(connection, candidates[0], now)
+        self._refuse_reuse(connection, candidates, now)
         refusals = self._over_quota(connection, candidates, now)
         let_in = [each for each in candidates if id(each) not in refusals]
         answers = iter(intake.accept(connection, let_in) if let_in else ())
         admissions = [refusals[id(each)] if id(each) in refusals else next(answers) for each in candidates]
         self._charge(connection, admissions, now)
-        self._remember(connection, candidates[0], admissions[0], now)
+        self._remember(connection, candidates, admissions, now)
 
         return admissions
 
-    def _refuse_reuse(self, connection: Connection, candidate: Candidate, now: float) -> None:
-        if self.key is None:
+    def _refuse_reuse(self, connection: Connection, candidates: Sequence[Candidate], now: float) -> None:
+        named = [each for each in candidates if each.key is not None]
+        if not named:
             return
-        said = keys.said(connection, self.client, self.key, since=now - REMEMBERED)
-        if said is not None and said != candidate.content_hash:
+        said = keys.said(connection, self.client, {str(each.key) for each in named}, since=now - REMEMBERED)
+        if any(said.setdefault(str(each.key), each.content_hash) != each.content_hash for each in named):
             raise _reused()
 
     def _remember(
-        self, connection: Connection, candidate: Candidate, admission: Admission | Refused, now: float
+        self,
+        connection: Connection,
+        candidates: Sequence[Candidate],
+        admissions: Sequence[Admission | Refused],
+        now: float,
     ) -> None:
         """Only what was accepted: after a refusal the client corrects its body, and says it under the same key."""
-        if self.key is None or isinstance(admission, Refused):
-            return
-        if admission.result not in (Result.ACCEPTED, Result.REPLAYED):
-            return
-        since = now - REMEMBERED
-        if not keys.say(connection, self.client, self.key, candidate.content_hash, now=now, since=since):
+        told = {
+            candidate.key: candidate.content_hash
+            for candidate, admission in zip(candidates, admissions, strict=True)
+            if candidate.key is not None and not isinstance(admission, Refused) and admission.result in _LET_IN
+        }
+        if told and not keys.say(connection, self.client, told, now=now, since=now - REMEMBERED):
             raise _reused()
 
     def _over_quota(self, connection: Connection, candidates: Sequence[Candidate], now: float) -> dict[int, Refused]:

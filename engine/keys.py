@@ -115,7 +115,7 @@ def revoke(engine: Engine, actor: Actor, key_id: str) -> ApiKey:
 
     def work(connection: Connection) -> ApiKey:
         now = engine.clock()
-        found = keys.get(connection, key_id)
+        found = keys.get(connection, [key_id]).get(key_id)
         if found is None:
             raise NotFound("not-found", f"there is no API key {key_id[:_LONGEST]!r}")
         if not keys.revoke(connection, key_id, actor=actor.name, now=now):
@@ -142,16 +142,24 @@ def _told(connection: Connection, engine: Engine, key: ApiKey, kind: str, actor:
     journal.append(connection, f"key/{key.id}", kind, actor=actor.name, now=engine.clock(), data=data)
 
 
-def authenticate(engine: Engine, given: str) -> Machine:
-    """The machine whose key this is. Raises Unauthenticated, which never says what was wrong."""
-    key_id, _, secret = given[:_LONGEST].rpartition("_")
+def authenticate(engine: Engine, given: Sequence[str]) -> list[Machine | Unauthenticated]:
+    """The machine whose key each of these is, or the error to be raised, which never says what was wrong."""
+    shown = [each[:_LONGEST].rpartition("_") for each in given]
+    ids = {key_id.encode("utf-8", "replace").decode() for key_id, _, _ in shown if "\x00" not in key_id}
     now = engine.clock()
     with engine.ledger.read() as connection:
-        found = keys.get(connection, key_id.encode("utf-8", "replace").decode()) if "\x00" not in key_id else None
+        found = keys.get(connection, ids)
+    machines = [_machine(found.get(key_id), secret, now) for key_id, _, secret in shown]
+    for each in {machine.key_id for machine in machines if isinstance(machine, Machine)}:
+        _note_use(engine, found[each], now)
+
+    return machines
+
+
+def _machine(found: ApiKey | None, secret: str, now: float) -> Machine | Unauthenticated:
     fits = hmac.compare_digest(_digest(secret), found.secret_hash if found else _NOBODY)
     if found is None or not fits or not found.live(now):
-        raise Unauthenticated("unauthenticated", WHO)
-    _note_use(engine, found, now)
+        return Unauthenticated("unauthenticated", WHO)
 
     return Machine(
         client=found.name,

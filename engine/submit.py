@@ -51,17 +51,23 @@ def submit_many(
     actor: str,
     via: str,
     traceparents: Sequence[str | None] | None = None,
+    keys: Sequence[str | None] | None = None,
     dry_run: bool = False,
     admit: Admit = intake.accept,
 ) -> list[Receipt]:
     """Accept jobs in one transaction; one receipt each, in order. A bad job never stops a good one.
 
     The same reference with the same content is answered with the first refund. When this returns, what it accepted is
-    committed and a worker has been called. `admit`: what lets them in, for ways in with rules of their own.
+    committed and a worker has been called. `admit`: what lets them in, for ways in with rules of their own, such as
+    what an Idempotency-Key of `keys` means.
     """
     now = engine.clock()
-    with tracing.accepting(traceparents or [None] * len(bodies)) as traces:
-        checked = [_check(engine, body, now, actor, via, trace) for body, trace in zip(bodies, traces, strict=True)]
+    nothing = [None] * len(bodies)
+    with tracing.accepting(traceparents or nothing) as traces:
+        checked = [
+            _check(engine, body, now, actor, via, trace, key)
+            for body, trace, key in zip(bodies, traces, keys or nothing, strict=True)
+        ]
         candidates = [each.candidate for each in checked if each.candidate is not None]
         admissions = iter(_admit(engine, candidates, admit, dry_run=dry_run) if candidates else ())
     receipts = [
@@ -96,7 +102,9 @@ class _Checked:
     warnings: tuple[str, ...] = ()
 
 
-def _check(engine: Engine, body: Body, now: float, actor: str, via: str, trace: str | None) -> _Checked:
+def _check(
+    engine: Engine, body: Body, now: float, actor: str, via: str, trace: str | None, key: str | None
+) -> _Checked:
     try:
         job = parse(body)
         account = engine.account(job.account)
@@ -113,6 +121,7 @@ def _check(engine: Engine, body: Body, now: float, actor: str, via: str, trace: 
         hashes=_hashes(engine, job),
         actor=actor,
         via=via,
+        key=key,
     )
 
     return _Checked(candidate, None, warnings)

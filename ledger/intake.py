@@ -7,14 +7,13 @@ from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import asdict, replace
-from sqlalchemy import BigInteger, Connection, Text, and_, func, insert, or_, select, text, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import BigInteger, Connection, Executable, FromClause, Text, func, or_, select, tuple_, update
 
 from domain.job import canonical
 from domain.refund import Refund
 from ledger.models import event, outbox, payment, refund, search_term
 from ledger.refunds import COLUMNS, chained, load
-from ledger.session import insert_rows, packed, rows
+from ledger.session import OverRows, Writes, insert_new
 from ledger.terms import terms
 
 
@@ -31,7 +30,10 @@ class Result(StrEnum):
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
-    """A valid job on its way in. `captured`, `currency`: of the payment, as the shop gives them."""
+    """A valid job on its way in. `captured`, `currency`: of the payment, as the shop gives them.
+
+    `key`: the Idempotency-Key that it came under.
+    """
 
     refund: Refund
     content_hash: str
@@ -41,6 +43,7 @@ class Candidate(Struct, frozen=True, kw_only=True):
     hashes: Mapping[str, str | None]
     actor: str
     via: str
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,39 +145,41 @@ def _answer(
     return Admission(result=Result.REPLAYED if same else Result.CONFLICT, refund=first.refund)
 
 
+_EARLIER = OverRows(
+    {"account": Text(), "reference": Text()},
+    lambda values: select(*COLUMNS, refund.c.content_hash).where(
+        refund.c.account == values.c.account, refund.c.reference == values.c.reference
+    ),
+)
+
+
 def _earlier(connection: Connection, keys: Iterable[Key]) -> dict[Key, tuple[Refund, str]]:
     wanted = [{"account": account, "reference": reference} for account, reference in keys]
     if not wanted:
         return {}
-    values = rows(connection, {"account": Text(), "reference": Text()})
-    query = select(*COLUMNS, refund.c.content_hash).where(
-        refund.c.account == values.c.account, refund.c.reference == values.c.reference
-    )
 
-    return {
-        (row.account, row.reference): (load(row), row.content_hash) for row in connection.execute(query, packed(wanted))
-    }
+    return {(row.account, row.reference): (load(row), row.content_hash) for row in _EARLIER.run(connection, wanted)}
 
 
-def _lock_payments(connection: Connection, candidates: Sequence[Candidate]) -> dict[Key, _Purse]:
-    """The candidates' payments, made where missing, locked in one order."""
-    wanted = sorted({(each.refund.account, each.refund.payment_ref): each for each in candidates}.items())
-    if not wanted:
-        return {}
-    connection.execute(
-        text(
-            "INSERT INTO payment (account, ref, created_at) VALUES (:account, :ref, :created_at) ON CONFLICT DO NOTHING"
-        ),
-        [{"account": account, "ref": ref, "created_at": each.refund.created_at} for (account, ref), each in wanted],
-    )
-    values = rows(connection, {"account": Text(), "ref": Text()})
-    query = (
+_LOCKED_PAYMENTS = OverRows(
+    {"account": Text(), "ref": Text()},
+    lambda values: (
         select(payment)
         .where(payment.c.account == values.c.account, payment.c.ref == values.c.ref)
         .order_by(payment.c.account, payment.c.ref)
         .with_for_update(of=payment)
-    )
-    found = connection.execute(query, packed([{"account": account, "ref": ref} for (account, ref), _ in wanted]))
+    ),
+)
+
+
+def _lock_payments(connection: Connection, candidates: Sequence[Candidate]) -> dict[Key, _Purse]:
+    """The candidates' payments, made where missing, locked in one order."""
+    wanted = {(each.refund.account, each.refund.payment_ref): each.refund.created_at for each in candidates}
+    if not wanted:
+        return {}
+    values = [{"account": account, "ref": ref, "created_at": at} for (account, ref), at in sorted(wanted.items())]
+    insert_new(connection, payment, values, ("account", "ref"), payment.c.ref)
+    found = _LOCKED_PAYMENTS.run(connection, values)
 
     return {(row.account, row.ref): _Purse(row.currency, row.captured, row.reserved + row.refunded) for row in found}
 
@@ -216,30 +221,26 @@ def _insert(connection: Connection, candidates: Sequence[Candidate]) -> set[str]
     if not candidates:
         return set()
     staged = [_created(candidate) for candidate in candidates]
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    statement = (
-        dialect.insert(refund).on_conflict_do_nothing(index_elements=["account", "reference"]).returning(refund.c.id)
+    created = insert_new(connection, refund, [row for row, _ in staged], ("account", "reference"), refund.c.id)
+    writes = Writes(connection)
+    let_in = [row for row, _ in staged if row["id"] in created]
+    writes.insert(event, [told for row, told in staged if row["id"] in created])
+    writes.insert(search_term, [term for row in let_in for term in terms(row)])
+    writes.insert(
+        outbox,
+        [
+            {
+                "refund_id": row["id"],
+                "reference": row["reference"],
+                "account": row["account"],
+                "state": row["state"],
+                "version": 1,
+                "at": row["created_at"],
+            }
+            for row in let_in
+        ],
     )
-    created = {found for (found,) in connection.execute(statement, [row for row, _ in staged])}
-    events = [told for row, told in staged if row["id"] in created]
-    if events:
-        connection.execute(insert(event), events)
-        insert_rows(connection, search_term, [term for row, _ in staged if row["id"] in created for term in terms(row)])
-        connection.execute(
-            insert(outbox),
-            [
-                {
-                    "refund_id": row["id"],
-                    "reference": row["reference"],
-                    "account": row["account"],
-                    "state": row["state"],
-                    "version": 1,
-                    "at": row["created_at"],
-                }
-                for row, _ in staged
-                if row["id"] in created
-            ],
-        )
+    writes.carry_out()
 
     return created
 
@@ -271,13 +272,28 @@ def _created(candidate: Candidate) -> tuple[dict[str, Any], dict[str, Any]]:
     return {**row, **candidate.hashes, "content_hash": candidate.content_hash, "chain": head, "version": 1}, told
 
 
-_RESERVE_TYPES: dict[str, Any] = {
-    "account": Text(),
-    "ref": Text(),
-    "amount": BigInteger(),
-    "captured": BigInteger(),
-    "currency": Text(),
-}
+def _charged(values: FromClause) -> Executable:
+    captured = func.coalesce(payment.c.captured, values.c.captured)
+
+    return (
+        update(payment)
+        .values(
+            reserved=payment.c.reserved + values.c.amount,
+            captured=captured,
+            currency=func.coalesce(payment.c.currency, values.c.currency),
+        )
+        .where(
+            payment.c.account == values.c.account,
+            payment.c.ref == values.c.ref,
+            or_(captured.is_(None), payment.c.reserved + payment.c.refunded + values.c.amount <= captured),
+        )
+        .returning(payment.c.ref)
+    )
+
+
+_CHARGED = OverRows(
+    {"account": Text(), "ref": Text(), "amount": BigInteger(), "captured": BigInteger(), "currency": Text()}, _charged
+)
 
 
 class CapBroken(RuntimeError):
@@ -292,47 +308,21 @@ def _reserve(connection: Connection, accepted: Iterable[Candidate], purses: Mapp
         sums[key] = sums.get(key, 0) + (candidate.refund.amount or 0)
     if not sums:
         return
-    values = rows(connection, _RESERVE_TYPES)
-    captured = payment.c.captured
-    cap = values.c.captured
-    statement = (
-        update(payment)
-        .values(
-            reserved=payment.c.reserved + values.c.amount,
-            captured=_first(captured, cap),
-            currency=_first(payment.c.currency, values.c.currency),
-        )
-        .where(
-            payment.c.account == values.c.account,
-            payment.c.ref == values.c.ref,
-            or_(
-                and_(captured.is_(None), cap.is_(None)),
-                payment.c.reserved + payment.c.refunded + values.c.amount <= _first(captured, cap),
-            ),
-        )
-        .returning(payment.c.ref)
-    )
-    charged = connection.execute(
-        statement,
-        packed(
-            [
-                {
-                    "account": account,
-                    "ref": ref,
-                    "amount": amount,
-                    "captured": purses[account, ref].learned,
-                    "currency": purses[account, ref].currency_learned,
-                }
-                for (account, ref), amount in sorted(sums.items())
-            ]
-        ),
+    charged = _CHARGED.run(
+        connection,
+        [
+            {
+                "account": account,
+                "ref": ref,
+                "amount": amount,
+                "captured": purses[account, ref].learned,
+                "currency": purses[account, ref].currency_learned,
+            }
+            for (account, ref), amount in sorted(sums.items())
+        ],
     ).all()
     if len(charged) != len(sums):
         raise CapBroken(f"reserved on {len(charged)} payments of {len(sums)}")
-
-
-def _first(left: Any, right: Any) -> Any:
-    return func.coalesce(left, right)
 
 
 def find(connection: Connection, keys: Sequence[Key]) -> dict[Key, Refund]:

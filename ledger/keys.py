@@ -1,6 +1,6 @@
 """Keys of machines, what they said under an Idempotency-Key, and what they used of their quotas."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,11 +49,9 @@ def add(connection: Connection, key: ApiKey) -> None:
     )
 
 
-def get(connection: Connection, key_id: str) -> ApiKey | None:
-    """The key of that id, live or not."""
-    row = connection.execute(select(api_key).where(api_key.c.id == key_id)).first()
-
-    return None if row is None else _load(row)
+def get(connection: Connection, ids: Collection[str]) -> dict[str, ApiKey]:
+    """The keys of these ids, live or not."""
+    return {row.id: _load(row) for row in connection.execute(select(api_key).where(api_key.c.id.in_(ids)))}
 
 
 def listed(connection: Connection) -> list[ApiKey]:
@@ -104,28 +102,33 @@ def _load(row: Any) -> ApiKey:
     )
 
 
-def said(connection: Connection, client: str, key: str, *, since: float) -> str | None:
-    """The fingerprint of what the client said under this Idempotency-Key, if that was after `since`."""
-    found = select(idempotency_key.c.fingerprint).where(
-        idempotency_key.c.client == client, idempotency_key.c.key == key, idempotency_key.c.at >= since
+def said(connection: Connection, client: str, names: Collection[str], *, since: float) -> dict[str, str]:
+    """By Idempotency-Key, the fingerprint of what the client said under it, if that was after `since`."""
+    table = idempotency_key
+    found = select(table.c.key, table.c.fingerprint).where(
+        table.c.client == client, table.c.key.in_(names), table.c.at >= since
     )
 
-    return connection.execute(found).scalar()
+    return {row.key: row.fingerprint for row in connection.execute(found)}
 
 
-def say(connection: Connection, client: str, key: str, fingerprint: str, *, now: float, since: float) -> bool:
-    """Remember it; False if something else was said under this key after `since`. Concurrent callers wait."""
+def say(connection: Connection, client: str, told: Mapping[str, str], *, now: float, since: float) -> bool:
+    """Remember these fingerprints by their Idempotency-Keys. Concurrent callers wait.
+
+    False if something else was said under one of them after `since`.
+    """
     dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    statement = dialect.insert(idempotency_key).values(client=client, key=key, fingerprint=fingerprint, at=now)
+    statement = dialect.insert(idempotency_key)
     connection.execute(
         statement.on_conflict_do_update(
             index_elements=["client", "key"],
             set_={"fingerprint": statement.excluded.fingerprint, "at": statement.excluded.at},
             where=idempotency_key.c.at < since,
-        )
+        ),
+        [{"client": client, "key": key, "fingerprint": told[key], "at": now} for key in sorted(told)],
     )
 
-    return said(connection, client, key, since=since) == fingerprint
+    return said(connection, client, told, since=since) == told
 
 
 def quota(connection: Connection, client: str, hour: int) -> dict[str, int]:

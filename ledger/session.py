@@ -38,6 +38,7 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError
 from sqlalchemy.types import TypeEngine
 
@@ -285,6 +286,33 @@ def insert_rows(connection: Connection, table: Table, values: Sequence[Mapping[s
         connection.execute(insert(table), values)
     else:
         connection.execute(_insert_packed(table, tuple(values[0])), packed(values))
+
+
+def insert_new(
+    connection: Connection,
+    table: Table,
+    values: Sequence[Mapping[str, Any]],
+    unique: tuple[str, ...],
+    returning: ColumnElement[T],
+) -> set[T]:
+    """Like `insert_rows`, leaving those whose `unique` columns are there already; answers the new ones' column."""
+    if not values:
+        return set()
+    if connection.dialect.name == "sqlite":
+        statement = sqlite.insert(table).on_conflict_do_nothing(index_elements=unique)
+        return set(connection.scalars(statement.returning(returning), values))
+
+    return set(connection.scalars(_insert_new_packed(table, tuple(values[0]), unique, returning), packed(values)))
+
+
+@cache
+def _insert_new_packed(
+    table: Table, names: tuple[str, ...], unique: tuple[str, ...], returning: ColumnElement[Any]
+) -> Executable:
+    columns = _columns(table, names, "rows")
+    statement = postgresql.insert(table).from_select(list(names), select(*columns.values()))
+
+    return statement.on_conflict_do_nothing(index_elements=unique).returning(returning)
 
 
 @cache
