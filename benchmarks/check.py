@@ -46,7 +46,7 @@ Burst = Callable[[], Rates]
 
 
 def main() -> int:
-    """0 if the ratio holds, at the second try at the latest."""
+    """0 if the ratio holds, at the third try at the latest."""
     return 0 if holds(measured_alone) else 1
 
 

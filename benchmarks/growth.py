@@ -22,13 +22,13 @@ from benchmarks.ground import Ground, Installation, job, smartpay
 from benchmarks.measured import Row, short, spread
 from domain.job import canonical, parse
 from engine.bootstrap import Engine, bootstrap
+from engine.pump import BATCH
 from engine.submit import submit, submit_many
 from ledger import queries, refunds
 from ledger.queries import Filter
 
 SIZES = {"10 thousand": 10_000, "1 million": 1_000_000, "10 million": 10_000_000}
 SMALL = {"10 thousand": 10_000, "100 thousand": 100_000}
-BATCH = 96
 BACKLOG = 4_000
 ROUNDS = 20
 SINGLE = 10

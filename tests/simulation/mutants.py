@@ -116,9 +116,9 @@ def sent_before_committed() -> Iterator[None]:
         waiting[id(sent)] = (refund, move, frozen)
         return sent
 
-    async def first(self: Steps, sent: Any, request: Any, frozen: Any) -> Any:
+    async def first(self: Steps, sent: Any, request: Any) -> Any:
         refund, move, kept = waiting.pop(id(sent))
-        answer = await send(self, sent, request, frozen)
+        answer = await send(self, sent, request)
         written = await freeze(self, refund, move, kept)
         force_setattr(sent, "refund", written.refund)
         return answer
@@ -324,16 +324,36 @@ MUTANTS = (
 )
 
 
+class _Listening:
+    """The log of the steps, which notes that a mutant does not fit the code any more: it would only stand still."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+        self.broken: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+    def exception(self, *given: Any, **named: Any) -> None:
+        """What `take` says of a step that failed."""
+        error = sys.exc_info()[1]
+        if isinstance(error, TypeError | AttributeError | NameError | ImportError):
+            self.broken.append(repr(error))
+        self._real.exception(*given, **named)
+
+
 def hunt(name: str, seeds: int, first: int = 1) -> tuple[str, int | None, float, str]:
     """Seeds and CPU seconds until a mutant is found."""
     mutant = next(each for each in MUTANTS if each.name == name)
     simulate(1)
     began = time.process_time()
-    with mutant.put_in():
+    listening = _Listening(steps_module.log)
+    with mutant.put_in(), patch.object(steps_module, "log", listening):
         for number in range(seeds):
             result = simulate(first + number)
             # A mutant that merely does not work shows nothing.
             assert not BROKEN.search(str(result.violation)), f"{name}: {result.violation}"
+            assert not listening.broken, f"{name}: {listening.broken[0]}"
             if result.violation is not None:
                 return name, number + 1, time.process_time() - began, f"{result.seed}: {result.violation}"
 

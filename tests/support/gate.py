@@ -37,11 +37,19 @@ class Gate:
                 threading.Thread(target=self._join, args=(client,), daemon=True).start()
 
     def _join(self, client: socket.socket) -> None:
+        _notice_when_it_is_gone(client)
         with client, contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._target)) as server:
             back = threading.Thread(target=_pump, args=(server, client), daemon=True)
             back.start()
             _pump(client, server)
             back.join()
+
+
+def _notice_when_it_is_gone(client: socket.socket) -> None:
+    """As the server behind would, sooner: a machine that is cut off says nothing, and this end would wait for ever."""
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in ((socket.TCP_KEEPIDLE, 5), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 3)):
+        client.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _pump(source: socket.socket, sink: socket.socket) -> None:
