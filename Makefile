@@ -7,7 +7,9 @@ STAMP  := $(VENV)/.installed
 LOCKS  := requirements/run.txt requirements/dev.txt
 PEERS  := $(addprefix peers-,celery dramatiq rq huey dbos arq taskiq procrastinate charts)
 UNIT   := $(filter-out tests/browser tests/integration tests/e2e tests/pitfalls tests/support tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
-SERVERS := $(wildcard tests/browser tests/integration tests/e2e tests/pitfalls)
+SERVERS := $(wildcard tests/e2e tests/browser tests/integration tests/pitfalls)
+# Tests with servers and processes wait for them half of their time. The longest come first.
+WAITING = $(shell $(PYTHON) -c 'import os; print(2 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)')
 ARGS   ?=
 SEEDS  ?= 1000
 
@@ -34,7 +36,7 @@ demo: setup ## Pay refunds at five simulated providers under faults, and prove e
 
 test: setup chromium ## Run every test: units in parallel, then those with real servers and processes
 	$(BIN)/python -m pytest -n auto $(UNIT) $(ARGS)
-	$(BIN)/python -m pytest -n auto --dist loadscope --ignore=tests/e2e/test_handbook.py $(SERVERS) $(ARGS)
+	$(BIN)/python -m pytest -n $(WAITING) --dist loadscope --no-loadscope-reorder --ignore=tests/e2e/test_handbook.py $(SERVERS) $(ARGS)
 
 chromium:
 	@command -v "$${CHROMIUM:-chromium}" >/dev/null || command -v chromium-browser >/dev/null || \

@@ -148,9 +148,7 @@ def update_without_version() -> AbstractContextManager[Any]:
 def lease_not_checked() -> Iterator[None]:
     """A worker that wakes up sends what it had in hand."""
 
-    async def changed(self: Steps, _sent: Any, request: Any, frozen: Any) -> Any:
-        if frozen is not None:
-            request = self._thaw(frozen)
+    async def changed(self: Steps, _sent: Any, request: Any) -> Any:
         return await self._network.send(self.account.provider.authorize(request))
 
     with patch.object(Steps, "_send_move", changed):
