@@ -6,8 +6,8 @@ The API is a process of its own over a PostgreSQL ledger, as `refundry api` runs
 is the way from a shop's request to the answer, which comes after the commit.
 
 Each request has its own moment of a timetable that waits for nobody, and its time is taken from that moment: a server
-that falls behind cannot hide it. The client is one process on the same machine: on two processors it and PostgreSQL take
-their share of what the API could have.
+that falls behind cannot hide it. The client is one process on the same machine: on two processors it and PostgreSQL
+take their share of what the API could have.
 """
 
 import asyncio

@@ -34,6 +34,7 @@ from ledger import payments, refunds
 from ledger.payments import Standing
 from ledger.refunds import AttemptEnd, AttemptStart, Change, Frozen
 from providers.base import Ask, Conversation, Move, Question
+from providers.messages import Request
 from providers.transport import Network
 
 log = structlog.get_logger(__name__)
@@ -395,7 +396,7 @@ class Steps:
         if not isinstance(headers, list):
             raise NewerForm("a frozen request of another form")
 
-        return httpx.Request(frozen.method, frozen.url, headers=headers, content=self.engine.vault.open(frozen.body))
+        return Request(frozen.method, frozen.url, headers, self.engine.vault.open(frozen.body))
 
     # -- recording ---------------------------------------------------------------------------------------------------
 

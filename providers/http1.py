@@ -13,6 +13,8 @@ from typing import cast
 import httptools
 import httpx
 
+from providers.messages import Response
+
 #: Of an answer's body, packed or not; and of what comes before it, interim answers included. In bytes.
 MAX_ANSWER = 1_048_576
 MAX_HEAD = 65_536
@@ -53,9 +55,14 @@ class Connection(asyncio.Protocol):
         self.used_at = self._loop.time()
 
     @property
+    def open(self) -> bool:
+        """Whether it may be worth keeping."""
+        return not (self._lost or self._transport.is_closing())
+
+    @property
     def free(self) -> bool:
         """Whether it can be used: open, and nothing lies on it, not even in the kernel."""
-        return not (self._lost or self._transport.is_closing() or self._reading or self._poll.poll(0))
+        return self.open and not (self._reading or self._poll.poll(0))
 
     async def exchange(self, request: httpx.Request, wire: bytes, *, silence: float, until: float) -> httpx.Response:
         """Send the request, `wire` being all of it, and read its answer.
@@ -188,7 +195,7 @@ class _Reading:
         if len(body) > MAX_ANSWER:
             raise Unfit(f"HTTP {self._status} with more than {MAX_ANSWER} bytes")
 
-        return httpx.Response(self._status, headers=self._headers, content=body, request=request)
+        return Response(self._status, self._headers, body, request)
 
     def close(self) -> None:
         """Let the parser go, which leads back here: no cycle is left to the garbage collector."""

@@ -98,7 +98,7 @@ class Transport:
         return None
 
     def _keep(self, origin: _Origin, connection: Connection) -> None:
-        if not connection.free:
+        if not connection.open:
             return
         self._idle[origin].append(connection)
         if self._sweep is None:

@@ -4,7 +4,6 @@ import hmac
 import re
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Context, Decimal, Inexact
-from functools import lru_cache
 from typing import Any
 
 import httpx
@@ -14,6 +13,7 @@ from domain.money import EXPONENTS, MAX_MINOR, exponent, to_major
 from domain.outcome import Outcome, Unknown
 from domain.reconcile import Verdict
 from providers.base import Ask, Conversation, Move, Question
+from providers.messages import Request
 
 _encoder = msgspec.json.Encoder(decimal_format="number")
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
@@ -39,16 +39,9 @@ AMBIGUOUS_STATUS = frozenset({408, 409, 425, 429}) | frozenset(range(500, 600)) 
 def post(url: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> httpx.Request:
     """A POST of exactly these bytes; members that are None are left out, Decimals are written as JSON numbers."""
     content = _encoder.encode({key: value for key, value in body.items() if value is not None})
-
     given = {"Content-Type": "application/json", **(headers or {})}
 
-    return httpx.Request("POST", _parsed(url), content=content, headers=given)
-
-
-@lru_cache(maxsize=256)
-def _parsed(url: str) -> httpx.URL:
-    """Parsed once: an account posts to few addresses, most to one."""
-    return httpx.URL(url)
+    return Request("POST", url, given.items(), content)
 
 
 def get(url: str, headers: Mapping[str, str] | None = None, params: Mapping[str, str] | None = None) -> httpx.Request:
