@@ -32,10 +32,10 @@ log = structlog.get_logger(__name__)
 SLICE = 3.0
 LINGER = 0.025
 CROWDED = 0.25
-# Two or three processes so full keep the ledger's server busy: with 200 it rested a fifth of the time.
-WINDOW = 256
-# Claimed at once: small enough that the ledger works for some while others are under way, large enough to cost little.
-BATCH = 128
+# Two processes so full keep a machine of two cores busy; what is in flight is what a lost one leaves to recovery.
+WINDOW = 512
+# Claimed at once, and so answered and committed nearly at once: half the commits of half as many.
+BATCH = 256
 FEW = 5
 # What is claimed, the last attempt of what is recovered, the intent of what is sent.
 _Claimed = tuple[Refund, Frozen | None, Begun | None]
