@@ -39,7 +39,7 @@ from ledger.session import OverRows
 from tests.simulation.command import say
 from tests.simulation.run import simulate
 
-ENOUGH = 2000
+ENOUGH = 3000
 BROKEN = re.compile(r"(Type|Attribute|Name|Import)Error")
 steps_module: Any = engine.steps
 
