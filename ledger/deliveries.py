@@ -283,7 +283,8 @@ def _released(values: FromClause) -> Update:
             _delivery.refund_id == values.c.refund_id,
             _delivery.endpoint == values.c.endpoint,
             _delivery.version > values.c.version,
-            _delivery.state == "waiting",
+            # IS TRUE keeps the index of all that wait out of this: it would be read whole for each batch.
+            (_delivery.state == "waiting").is_(true()),
             _delivery.lease.is_(None),
             _delivery.due_at > values.c.at,
         )

@@ -85,10 +85,11 @@ class Ledger:
 
 
 # Every write finds its rows by an index, whatever the planner believes of the table's size; so the plan is always the
-# same, and making it once is enough. Planning anew took a third of what PostgreSQL spent on a batch.
+# same, and making it once is enough. Planning anew took a third of what PostgreSQL spent on a batch. Reading a row too
+# many is dear, or a table that was empty then would be walked through for every batch until somebody analyses it.
 _WRITING = (
-    "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; "
-    "SET plan_cache_mode = force_generic_plan"
+    "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_material = off; "
+    "SET cpu_tuple_cost = 1; SET plan_cache_mode = force_generic_plan"
 )
 # A machine that is cut off in the middle of a transaction leaves its locks behind: the server gives it ten seconds, and
 # none of ours waits that long for anything but the server. A connection whose machine is gone ends too, instead of
@@ -104,6 +105,7 @@ _GONE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4,
 # nothing, so an export may wait for a slow reader.
 _READING = (
     "SET LOCAL enable_seqscan = on; SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; "
+    "SET LOCAL enable_material = on; SET LOCAL cpu_tuple_cost = 0.01; "
     "SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL idle_in_transaction_session_timeout = '10min'"
 )
 # A connection that was used so many seconds ago is there. Asking before every transaction is a round trip of its own.

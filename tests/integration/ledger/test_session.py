@@ -185,7 +185,14 @@ def test_sqlite_is_durable_and_keeps_its_references(sqlite_ledger):
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
 
 
-PLANS = ("plan_cache_mode", "enable_seqscan", "enable_hashjoin", "enable_mergejoin")
+PLANS = (
+    "plan_cache_mode",
+    "enable_seqscan",
+    "enable_hashjoin",
+    "enable_mergejoin",
+    "enable_material",
+    "cpu_tuple_cost",
+)
 
 
 def plans(connection):
@@ -195,9 +202,9 @@ def plans(connection):
 def test_postgresql_plans_a_question_for_the_tables_as_they_are_now_and_a_write_once(postgres_ledger):
     for _ in range(2):
         with postgres_ledger.read() as connection:
-            assert plans(connection) == ["force_custom_plan", "on", "on", "on"]
+            assert plans(connection) == ["force_custom_plan", *4 * ["on"], "0.01"]
         with postgres_ledger.write() as connection:
-            assert plans(connection) == ["force_generic_plan", "off", "off", "off"]
+            assert plans(connection) == ["force_generic_plan", *4 * ["off"], "1"]
 
 
 def backend_of(ledger):
