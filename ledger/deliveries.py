@@ -15,6 +15,7 @@ from sqlalchemy import (
     Text,
     Update,
     and_,
+    case,
     delete,
     func,
     or_,
@@ -276,16 +277,15 @@ _SETTLE = OverRows(
 
 
 def _released(values: FromClause) -> Update:
+    # As conditions of their own they would have PostgreSQL read all that waits, or all that its endpoint was ever sent.
+    waits = and_(_delivery.endpoint == values.c.endpoint, _delivery.state == "waiting", _delivery.lease.is_(None))
+
     return (
         update(webhook_delivery)
         .values(due_at=values.c.at)
         .where(
             _delivery.refund_id == values.c.refund_id,
-            _delivery.endpoint == values.c.endpoint,
-            _delivery.version > values.c.version,
-            # IS TRUE keeps the index of all that wait out of this: it would be read whole for each batch.
-            (_delivery.state == "waiting").is_(true()),
-            _delivery.lease.is_(None),
+            case((waits, _delivery.version)) > values.c.version,
             _delivery.due_at > values.c.at,
         )
     )
