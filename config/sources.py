@@ -95,13 +95,17 @@ def read_environment(environ: Mapping[str, str], cwd: Path, accounts: Iterable[s
 
 
 def resolve(value: object, environ: Mapping[str, str], folder: Path) -> object:
-    """The value with `${NAME}` and a leading `file:` replaced by what they name; anything else as it is."""
+    """The value with `${NAME}` and a leading `file:` or `vault:` replaced by what they name; anything else as it is."""
     if not isinstance(value, str):
         return value
     missing = [name for name in _REFERENCE.findall(value) if name not in environ]
     if missing:
         return Unresolved(f"the environment variable {missing[0]}, which it names, to be set")
     text = _REFERENCE.sub(lambda match: environ[match[1]], value)
+    if value.startswith("vault:"):
+        from config import vault  # noqa: PLC0415 - it brings an HTTP client
+
+        return vault.read(text, environ)
     return _content(folder / text.removeprefix("file:")) if value.startswith("file:") else text
 
 
