@@ -1,7 +1,8 @@
 """Values out of HashiCorp Vault, or OpenBao: `vault:MOUNT/PATH#KEY` in the key-value engine, version 2.
 
 Where and as whom, as Vault's own tools take it: VAULT_ADDR, VAULT_TOKEN or a file VAULT_TOKEN_FILE (Vault Agent's
-sink), VAULT_NAMESPACE, VAULT_CACERT. What cannot be read is a fault of the setting that names it, told without its value.
+sink), VAULT_NAMESPACE, VAULT_CACERT. What cannot be read is a fault of the setting that names it, told
+without its value.
 """
 
 import re
