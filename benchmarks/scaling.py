@@ -19,7 +19,7 @@ PROCESSES = 4
 #: Workers that were measured on one machine.
 WORKERS = (1, 2, 4)
 #: What a process keeps under way for an account: `engine.pump`'s.
-WINDOW = 256
+WINDOW = 512
 LATENCY = 0.05
 #: Of a part's capacity, how much is planned with: beyond, every hiccup becomes a queue.
 USABLE = 0.7

@@ -141,7 +141,8 @@ def _configuration() -> str:
             "Settings stand in `refundry.toml` of the working directory, or where `REFUNDRY_CONFIG` points; the "
             'environment wins over the file. A value may name an environment variable, `"${NAME}"`, a file whose '
             'content it is, `"file:PATH"`, or a secret in '
-            '[Vault](../handbook/securing-the-stores.md#secrets-in-vault), `"vault:MOUNT/PATH#KEY"`. Durations are seconds, or text such as `"30s"`, `"15m"`, `"24h"`, `"10d"`. '
+            '[Vault](../handbook/securing-the-stores.md#secrets-in-vault), `"vault:MOUNT/PATH#KEY"`. '
+            'Durations are seconds, or text such as `"30s"`, `"15m"`, `"24h"`, `"10d"`. '
             "Lists and tables are written as JSON in the environment. A wrong or unknown setting stops the start with "
             "its full name; a secret is never printed."
         ),
