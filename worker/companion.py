@@ -31,6 +31,8 @@ log = structlog.get_logger("worker.companion")  # run as `__main__`
 BLOCK_MS = 1000
 IDLE_MS = 20_000
 RELAY_PAUSE = 0.05
+# The relay's rows are locked meanwhile, and the ledger ends a transaction that says nothing for ten seconds.
+RELAY_PATIENCE = 2.0
 
 
 class Companion:
@@ -87,7 +89,7 @@ class Companion:
     # -- changes out -------------------------------------------------------------------------------------------------
 
     def _relay(self) -> None:
-        client = connect(str(self._engine.settings.redis.url))
+        client = connect(str(self._engine.settings.redis.url), timeout=RELAY_PATIENCE)
         while not self._stop.is_set():
             if relay(self._engine, client) == 0:
                 self._stop.wait(RELAY_PAUSE)
