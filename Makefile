@@ -8,8 +8,8 @@ LOCKS  := requirements/run.txt requirements/dev.txt
 PEERS  := $(addprefix peers-,celery dramatiq rq huey dbos arq taskiq procrastinate charts)
 UNIT   := $(filter-out tests/browser tests/integration tests/e2e tests/pitfalls tests/support tests/__pycache__,$(patsubst %/,%,$(wildcard tests/*/)))
 SERVERS := $(wildcard tests/e2e tests/browser tests/integration tests/pitfalls)
-# Tests with servers and processes wait for them half of their time. The longest come first.
-WAITING = $(shell $(PYTHON) -c 'import os; print(2 * len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 4)')
+# Tests with servers and processes wait for them a part of their time. The longest come first.
+WAITING = $(shell $(PYTHON) -c 'import os; print(3 * os.cpu_count() // 2)')
 ARGS   ?=
 SEEDS  ?= 1000
 
