@@ -29,8 +29,8 @@ from ledger.queries import Filter
 
 SIZES = {"10 thousand": 10_000, "1 million": 1_000_000, "10 million": 10_000_000}
 SMALL = {"10 thousand": 10_000, "100 thousand": 100_000}
-BACKLOG = 4_000
-ROUNDS = 20
+BACKLOG = 4_500  # each lane is claimed from in every round
+ROUNDS = 15
 SINGLE = 10
 ALLOWED = 1.2
 #: On the disk while they are made: heap, indexes, write-ahead log.
