@@ -89,7 +89,7 @@ def measure(*, quick: bool) -> list[Row]:
 def rows_of(taken: dict[str, dict[str, list[float]]], sizes: list[str]) -> list[Row]:
     """The claim against its bar, and every cost at every size."""
     small, large = sizes[0], sizes[-1]
-    claim = taken["claim of 96 to send"]
+    claim = taken[f"claim of {BATCH} to send"]
     ratio = spread(claim[large]).median / spread(claim[small]).median
     costs = {
         f"{what}, {size}": spread(values, "ms") for what, by_size in taken.items() for size, values in by_size.items()
@@ -173,11 +173,11 @@ def _look(ask: Callable[[Connection, int], Any]) -> Callable[[Engine, int], floa
 
 
 MEASURED: dict[str, Callable[[Engine, int], float]] = {
-    "claim of 96 to send": _claim("send"),
-    "claim of 96 to poll": _claim("poll"),
+    f"claim of {BATCH} to send": _claim("send"),
+    f"claim of {BATCH} to poll": _claim("poll"),
     "what is due, every lane": _look(lambda connection, _: refunds.due_lanes(connection, ["shop"], time.time())),
     "submit one": _submit,
-    "submit 96": _submit_batch,
+    f"submit {BATCH}": _submit_batch,
     "find by any id": _look(lambda connection, n: queries.find(connection, f"shop-{n}")),
     "search a payment": _look(
         lambda connection, n: queries.page(connection, Filter(payment_id=f"payment_shop_{n}"), limit=50)
