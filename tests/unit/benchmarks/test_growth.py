@@ -6,7 +6,10 @@ SIZES = ["10 thousand", "10 million"]
 
 
 def taken(small, large):
-    return {"claim of 256 to send": {SIZES[0]: small, SIZES[1]: large}, "submit one": {SIZES[0]: [2.0], SIZES[1]: [3.0]}}
+    return {
+        "claim of 256 to send": {SIZES[0]: small, SIZES[1]: large},
+        "submit one": {SIZES[0]: [2.0], SIZES[1]: [3.0]},
+    }
 
 
 @pytest.mark.parametrize(("large", "holds"), [([11.9, 12.0, 90.0], True), ([12.1], False)])
