@@ -51,14 +51,14 @@ Intake = Together[Knock, tuple[dict[str, Any], bool]]
 
 def accept(engine: Engine, knocks: Sequence[Knock]) -> list[tuple[dict[str, Any], bool] | Exception]:
     """What `Intake` does."""
-    answers = [_accepted(each) for each in submit_each(engine, knocks)]
+    answers = [_or_problem(each) for each in submit_each(engine, knocks)]
     views = iter(_views(engine, [each for each in answers if isinstance(each, Receipt)]))
 
     return [next(views) if isinstance(each, Receipt) else each for each in answers]
 
 
-def _accepted(answer: Receipt | Exception) -> Receipt | Exception:
-    return answer.problem or answer if isinstance(answer, Receipt) else answer
+def _or_problem(answer: Receipt | Exception) -> Receipt | Exception:
+    return answer.problem if isinstance(answer, Receipt) and answer.problem is not None else answer
 
 
 @router.post("/refunds", **documents.SUBMIT)

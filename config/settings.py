@@ -248,8 +248,9 @@ class ApiSettings(Section):
     """`[api]`: what one key may ask for, and what one hour of one client may bring (no quota by default).
 
     `rate_limit`: requests of one key. `jobs_per_hour`, `money_per_hour` (minor units): of all keys of one name.
-    `threads`: requests that are worked on at once; `connections`: open at once. `metrics_on_loopback`: figures without
-    a key for who connects from this machine, which behind a proxy may be everybody.
+    `threads`: requests worked on at once, beside single jobs, which share a thread; `connections`: open at once.
+    `metrics_on_loopback`: figures without a key for who connects from this machine, which behind a proxy may be
+    everybody.
     """
 
     rate_limit: Rate = RateLimit(6000, 60.0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import OperationalError
 
 from domain.errors import FieldError, QuotaExceeded, Refused
 from engine.bootstrap import Engine
@@ -60,10 +60,7 @@ class Knock:
 
 
 def submit_each(engine: Engine, knocks: Sequence[Knock]) -> list[Receipt | Exception]:
-    """Accept the jobs of requests that came at once: one transaction for each machine. An answer each, in order.
-
-    Raises DBAPIError where the ledger is away.
-    """
+    """Accept the jobs of requests that came at once: one transaction for each machine. An answer each, in order."""
     answers: dict[int, Receipt | Exception] = {}
     for machine in dict.fromkeys(each.machine for each in knocks):
         numbers = [number for number, each in enumerate(knocks) if each.machine == machine]
@@ -81,8 +78,8 @@ def _submit(engine: Engine, machine: Machine, knocks: Sequence[Knock]) -> Sequen
             traceparents=[each.traceparent for each in knocks],
             keys=[each.key for each in knocks],
         )
-    except DBAPIError:
-        raise
+    except OperationalError as error:
+        return [error] * len(knocks)  # the ledger is away: that is everybody's
     except Exception as error:
         if len(knocks) > 1:  # nothing was accepted: what is wrong with one of them is not the others' fault
             return [answer for each in knocks for answer in _submit(engine, machine, [each])]

@@ -17,7 +17,6 @@ from sqlalchemy import (
     Engine,
     Executable,
     FromClause,
-    Insert,
     LargeBinary,
     Result,
     Select,
@@ -311,18 +310,17 @@ def insert_new(
 def _insert_new_packed(
     table: Table, names: tuple[str, ...], unique: tuple[str, ...], returning: ColumnElement[Any]
 ) -> Executable:
-    columns = _columns(table, names, "rows")
-    statement = postgresql.insert(table).from_select(list(names), select(*columns.values()))
+    statement = _insert_packed(table, names).on_conflict_do_nothing(index_elements=unique)
 
-    return statement.on_conflict_do_nothing(index_elements=unique).returning(returning)
+    return statement.returning(returning)
 
 
 @cache
-def _insert_packed(table: Table, names: tuple[str, ...], parameter: str = "rows") -> Insert:
+def _insert_packed(table: Table, names: tuple[str, ...], parameter: str = "rows") -> postgresql.Insert:
     """INSERT of the rows in the parameter, built once; bytes travel in base64, as `packed` writes them."""
     columns = _columns(table, names, parameter)
 
-    return insert(table).from_select(list(names), select(*columns.values()))
+    return postgresql.insert(table).from_select(list(names), select(*columns.values()))
 
 
 def update_rows(

@@ -12,14 +12,10 @@ import httpx
 _ELSEWHERE = httpx.ByteStream(b"")  # given a stream, httpx looks for no body
 
 
-class Request(httpx.Request):
-    """A request with a body, over the wire what `httpx.Request` would be, to the byte."""
+class _AtHand:
+    """What httpx asks of a body, answered at once."""
 
-    def __init__(self, method: str, url: str, headers: Iterable[tuple[str, str]], content: bytes) -> None:
-        parsed, host = _parsed(url)
-        whole = [("Host", host), *headers, ("Content-Length", str(len(content)))]
-        super().__init__(method, parsed, headers=whole, stream=_ELSEWHERE)
-        self._whole = content
+    _whole: bytes
 
     @property
     def content(self) -> bytes:
@@ -29,6 +25,16 @@ class Request(httpx.Request):
     def read(self) -> bytes:
         """The body."""
         return self._whole
+
+
+class Request(_AtHand, httpx.Request):
+    """A request with a body, over the wire what `httpx.Request` would be, to the byte."""
+
+    def __init__(self, method: str, url: str, headers: Iterable[tuple[str, str]], content: bytes) -> None:
+        parsed, host = _parsed(url)
+        whole = [("Host", host), *headers, ("Content-Length", str(len(content)))]
+        super().__init__(method, parsed, headers=whole, stream=_ELSEWHERE)
+        self._whole = content
 
 
 @lru_cache(maxsize=256)
@@ -39,7 +45,7 @@ def _parsed(url: str) -> tuple[httpx.URL, str]:
     return parsed, parsed.netloc.decode("ascii")
 
 
-class Response(httpx.Response):
+class Response(_AtHand, httpx.Response):
     """An answer as it came, its body unpacked."""
 
     def __init__(
@@ -47,12 +53,3 @@ class Response(httpx.Response):
     ) -> None:
         super().__init__(status, headers=headers, request=request, stream=_ELSEWHERE)
         self._whole = content
-
-    @property
-    def content(self) -> bytes:
-        """The body."""
-        return self._whole
-
-    def read(self) -> bytes:
-        """The body."""
-        return self._whole

@@ -37,7 +37,7 @@ WORDS = {
     "api.jobs_per_hour": "Jobs of all keys of one name; none: no quota.",
     "api.money_per_hour": "Money of all keys of one name, by currency, in minor units; none: no quota.",
     "api.metrics_on_loopback": "Whether `/metrics` needs no key on this machine: not behind a proxy.",
-    "api.threads": "Requests worked on at once, in one process.",
+    "api.threads": "Requests worked on at once in one process, beside single jobs, which share a thread.",
     "api.connections": "Connections open at once, in one process.",
     "api.body_timeout": "How long a body may take to arrive.",
     "api.batch_timeout": "How long a batch's body may take to arrive.",

@@ -142,7 +142,7 @@ def test_a_viewer_is_offered_nothing_and_may_do_nothing(world, visit):
 
 
 def test_a_refresh_takes_no_tick_no_focus_and_no_typed_word(world, visit):
-    page = visit("/dead")
+    page = visit("/dead?account=smartpay")
     box = page.get_by_label("Select wrong-smartpay-3")
     box.check()
     expect(page.locator("#pace")).to_have_text("updates rest")

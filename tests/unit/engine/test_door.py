@@ -2,7 +2,7 @@ import json
 
 import pytest
 from sqlalchemy import select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 
 from domain.errors import Refused
 from engine import door
@@ -123,7 +123,23 @@ def test_a_ledger_that_is_away_is_asked_once(engine, monkeypatch):
         raise OperationalError("SELECT", {}, Exception("away"))
 
     monkeypatch.setattr(type(engine.ledger), "run", away)
-    with pytest.raises(OperationalError):
-        door.submit_each(engine, [knock("R-1"), knock("R-2")])
+    other = a_machine(client="other", key_id="rk_2")
+    answers = door.submit_each(engine, [knock("R-1"), knock("R-2"), knock("R-3", machine=other)])
 
-    assert asked == [1]
+    assert [type(each) for each in answers] == [OperationalError] * 3
+    assert len(asked) == 2  # once for each machine
+
+
+def test_what_the_ledger_refuses_of_one_job_is_its_own_fault(engine, monkeypatch):
+    submit = door.submit_many
+
+    def refusing(engine, bodies, **options):
+        if any(b"R-2" in each for each in bodies):
+            raise DataError("INSERT", {}, Exception("out of range"))
+        return submit(engine, bodies, **options)
+
+    monkeypatch.setattr(door, "submit_many", refusing)
+    answers = door.submit_each(engine, [knock("R-1"), knock("R-2"), knock("R-3")])
+
+    assert [said(each) for each in answers[::2]] == ["R-1", "R-3"]
+    assert isinstance(answers[1], DataError)
