@@ -73,6 +73,7 @@ PAGES = {
     "audit": "/audit",
     "audit, 90 days": "/audit?within=90+d",
     "audit of a person": "/audit?within=90+d&actor=oli",
+    "audit of a kind": "/audit?within=90+d&kind=refund.retried",
     "settings": "/settings",
 }
 
@@ -264,7 +265,9 @@ def _attempt(n: int, key: str, at: float) -> dict[str, Any]:
 def _event(key: str, at: float, seq: int) -> dict[str, Any]:
     kind = "refund.accepted" if seq == 1 else "refund.succeeded"
 
-    return {"subject": key, "seq": seq, "type": kind, "at": at + seq, "actor": "worker", "data": "{}", "hash": "0" * 64}
+    actor = "key:shop" if seq == 1 else "host:1"
+
+    return {"subject": key, "seq": seq, "type": kind, "at": at + seq, "actor": actor, "data": "{}", "hash": "0" * 64}
 
 
 def _delivery(key: str, at: float, endpoint: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def list_events(
     """List the newest events."""
     session.actor(Verb.SEE)
     with session.engine.ledger.read() as connection:
-        found = journal.recent(connection, limit=limit, subject_like=subject or "%")
+        found = journal.recent(connection, limit=limit, now=session.engine.clock(), subject=subject)
     rows = ({**each, "at": stamp(each["at"])} for each in found)
     session.out.rows(rows, COLUMNS, empty="nothing has happened yet")
 

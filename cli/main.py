@@ -24,6 +24,7 @@ from cli import (
     status,
     submit,
     users,
+    views,
     webhooks,
     workers,
 )
@@ -81,6 +82,7 @@ app.add_typer(recon.app, name="recon")
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(workers.app, name="workers")
 app.add_typer(workers.queues_app, name="queues")
+app.add_typer(views.app, name="views")
 app.add_typer(users.app, name="users")
 app.add_typer(keys.app, name="keys")
 app.add_typer(audit.app, name="audit")

@@ -16,7 +16,7 @@ from domain.errors import InvalidMoney, NotFound
 from domain.money import exponent, to_minor
 from domain.refund import Refund
 from domain.state import State
-from engine import review, search
+from engine import review, saved, search
 from engine import view as views
 from engine.ids import new_id
 from engine.people import Actor, Verb
@@ -47,19 +47,21 @@ def list_refunds(
     state: Annotated[list[State] | None, typer.Option(help="Only in this state; may be repeated.")] = None,
     account: Annotated[list[str] | None, typer.Option(help="Only of this account; may be repeated.")] = None,
     since: Annotated[str | None, typer.Option(metavar="24h", help="Only accepted within this time.")] = None,
+    view: Annotated[str | None, typer.Option(metavar="NAME", help="What fits a saved view as well.")] = None,
     limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 for all.")] = 50,
     cursor: Annotated[
         str | None, typer.Option(help="Go on after this refund (the last one of the page before).")
     ] = None,
 ) -> None:
     """List refunds, newest first."""
-    session.actor(Verb.SEE)
+    who = session.actor(Verb.SEE)
+    kept = [saved.named(session.engine, who, view).query] if view else []
     narrowed = Filter(
         states=tuple(state or ()),
         accounts=tuple(account or ()),
         created_after=None if since is None else time.time() - duration(since),
     )
-    wanted = search.parse(" ".join(query or ()), session.engine.vault, narrowed)
+    wanted = search.parse(" ".join((*kept, *(query or ()))), session.engine.vault, narrowed)
     last: list[Refund] = []
     found = _views(session, wanted, limit, cursor, last)
     count = session.out.rows(found, COLUMNS, empty="no refund fits", csv_like=picture.EMPTY_VIEW)

@@ -10,6 +10,8 @@ from uuid import UUID
 
 from structlog.typing import EventDict, WrappedLogger
 
+from domain.private import without_cards, without_ibans
+
 MASK = "[redacted]"
 #: Under these keys words are shown, cleaned; under any other only their type. Numbers may stand anywhere.
 SHOWN = frozenset(
@@ -44,8 +46,6 @@ _PATTERNS = (
     # Tried only where a word begins: from each of its letters anew, a long text would take the square of its length.
     (re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+\.[\w.-]*\w"), MASK),
 )
-_IBAN = re.compile(r"\b[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
-_CARD = re.compile(r"(?<![\w.-])[0-9](?:[ -]?[0-9]){12,18}(?![\w-])")
 
 
 def redact(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
@@ -104,18 +104,5 @@ def _text(key: str, value: object) -> str:
 def _masked(text: str, *, identifier: bool) -> str:
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
-    text = _IBAN.sub(lambda match: MASK if _is_iban(match[0]) else match[0], text)
-    return text if identifier else _CARD.sub(lambda match: MASK if _is_card(match[0]) else match[0], text)
-
-
-def _is_iban(text: str) -> bool:
-    """ISO 13616: the rearranged digits leave 1 when divided by 97."""
-    plain = text.replace(" ", "")
-    return int("".join(str(int(sign, 36)) for sign in plain[4:] + plain[:4])) % 97 == 1
-
-
-def _is_card(text: str) -> bool:
-    """ISO/IEC 7812: Luhn's check digit fits."""
-    digits = [int(sign) for sign in reversed(text) if sign.isdigit()]
-    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[1::2]]
-    return (sum(digits[::2]) + sum(doubled)) % 10 == 0
+    text = without_ibans(text, MASK)
+    return text if identifier else without_cards(text, MASK)

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from domain.decision import Case, Cause, Decision
 from domain.outcome import DeclineClass
+from domain.private import masked
 from domain.state import FINAL, Hold, State, advance, hold
 
 
@@ -191,7 +192,7 @@ def decided(refund: Refund, decision: Decision, now: float, *, alone: bool) -> R
         provider_refund_id=refund.provider_refund_id or clean(facts.provider_refund_id, 255),
         provider_status=clean(facts.status, 255) or refund.provider_status,
         reconciliation_id=clean(facts.reconciliation_id, 255) or refund.reconciliation_id,
-        note=clean(decision.note or facts.alert, 512),
+        note=said(decision.note or facts.alert),
         cause=decision.cause or (refund.cause if decision.state is State.REVIEW else None),
         # Only a refund that is proven unsent starts a new lifetime; a pending one may come to be replayed.
         replay_until=None if decision.state is State.QUEUED else refund.replay_until,
@@ -201,7 +202,7 @@ def decided(refund: Refund, decision: Decision, now: float, *, alone: bool) -> R
             after,
             failure_code=clean(failure.code, 128),
             failure_class=failure.kind,
-            failure_message=clean(failure.message, 512),
+            failure_message=said(failure.message),
         )
     elif decision.state is State.SUCCEEDED:
         after = replace(after, failure_code=None, failure_class=None, failure_message=None)
@@ -215,6 +216,11 @@ def clean(words: str | None, limit: int) -> str | None:
         return None
 
     return words.replace("\x00", "").encode("utf-8", "replace").decode()[:limit] or None
+
+
+def said(words: str | None) -> str | None:
+    """A provider's sentence as it is kept and shown: clean, short, and without what is private."""
+    return clean(masked(words), 512) if words else None
 
 
 def holds_payment(refund: Refund, *, alone: bool) -> bool:

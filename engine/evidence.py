@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from domain.decision import Cause, Decision, decide
 from domain.outcome import Declined, NotSent, Outcome, Pending, Succeeded, Unknown, facts_of
-from domain.refund import Refund, clean, decided
+from domain.refund import Refund, decided, said
 from domain.state import FINAL, MOVES, State
 from engine.account import Account
 from engine.bootstrap import Engine
@@ -70,11 +70,11 @@ def note_of(outcome: Outcome) -> str | None:
     """What an outcome says for itself, as it is kept beside the attempt."""
     match outcome:
         case Declined():
-            return clean(f"{outcome.code} {outcome.message}".strip(), 512)
+            return said(f"{outcome.code} {outcome.message}".strip())
         case NotSent():
-            return clean(f"{outcome.reason} {outcome.detail}".strip(), 512)
+            return said(f"{outcome.reason} {outcome.detail}".strip())
         case Unknown():
-            return clean(outcome.reason, 512)
+            return said(outcome.reason)
         case _:
             return None
 

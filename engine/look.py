@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from domain.outcome import Declined, Outcome, Pending, Succeeded
 from domain.policy import absence_counts_from
 from domain.reconcile import Listed, Verdict, evidence, facts
-from domain.refund import Refund, clean
+from domain.refund import Refund, said
 from domain.state import FINAL, State
 from engine.about import Match, Named, match, number, ours
 from engine.account import Account
@@ -138,7 +138,7 @@ class Look:
                 connection,
                 self.due,
                 state=state,
-                result=clean(words, 512) or "",
+                result=said(words) or "",
                 refunds=self.refunds,
                 due_at=at,
                 now=self.engine.clock(),

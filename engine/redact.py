@@ -7,10 +7,11 @@ from typing import Any
 import httpx
 import msgspec
 
+from domain.private import MASK, masked, without_emails, without_ibans
+
 MAX_KEPT = 4096
 #: Bytes that are kept of what is not JSON.
 HEAD = 256
-MASK = "***"
 #: Lists and objects in a body that is taken apart: more are millions of steps, and nobody's answer.
 MAX_PARTS = 4096
 #: Letters in a member's name; what is longer is nobody's name for anything, and is not remembered.
@@ -22,9 +23,8 @@ _PRIVATE = re.compile(
     r"|token|authorization|signature",
     re.IGNORECASE,
 )
-# The same in what cannot be taken apart: members as they stand in JSON, e-mail addresses, long numbers.
+# The same in what cannot be taken apart: members as they stand in JSON, long numbers.
 _MEMBER = re.compile(r'"([^"\\]*)"\s*:\s*("(?:[^"\\]|\\.)*"?|[^\s",\[\]{}]+)')
-_EMAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]+(?:@|%40)[\w.-]*", re.IGNORECASE)
 _NUMBER = re.compile(r"\d(?:[ -]?\d){7,}")
 
 
@@ -49,7 +49,7 @@ def redacted_head(content: bytes, most: int = HEAD) -> bytes:
     text = content[: 2 * most].decode("utf-8", "replace")
     text = _MEMBER.sub(_masked_member, text)
 
-    return _NUMBER.sub(MASK, _EMAIL.sub(MASK, text)).encode()[:most]
+    return _NUMBER.sub(MASK, without_ibans(without_emails(text, MASK), MASK)).encode()[:most]
 
 
 def _masked_member(match: re.Match[str]) -> str:
@@ -71,6 +71,6 @@ def _masked(value: Any) -> Any:
     if isinstance(value, list):
         return [_masked(inner) for inner in value]
     if isinstance(value, str):
-        return _EMAIL.sub(MASK, value)
+        return masked(value)
 
     return value

@@ -3,7 +3,7 @@
 import math
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -27,7 +27,7 @@ LISTS = {
 }
 TEXTS = {"ref": "reference", "payment": "payment_id", "order": "order_id", "assignee": "assignee"}
 HASHED = {"email": "email_hash", "name": "name_hash", "customer": "customer_hash"}
-SPANS = ("amount", "created")
+SPANS = ("amount", "created", "attempts")
 NAMES = (*LISTS, *TEXTS, *HASHED, *SPANS)
 
 
@@ -52,9 +52,11 @@ def names_people(words: str) -> bool:
     return any(not (colon and value) or name in HASHED for name, colon, value in parts)
 
 
-def written(**parts: str) -> str:
-    """The query that `parse` reads these parts from; empty ones are left out."""
-    return shlex.join(f"{name}:{value}" for name, value in parts.items() if value)
+def written(**parts: str | Sequence[str]) -> str:
+    """The query that `parse` reads these parts from, several values of a name too; empty ones are left out."""
+    listed = {name: [given] if isinstance(given, str) else given for name, given in parts.items()}
+
+    return shlex.join(f"{name}:{value}" for name, values in listed.items() for value in values if value)
 
 
 def _split(words: str) -> list[str]:
@@ -80,6 +82,8 @@ def _narrowed(wanted: Filter, name: str, value: str, vault: Vault) -> Filter:
     elif name == "created":
         after, before = _span(f"{name}:{value}", value, _day)
         change = {"created_after": after or wanted.created_after, "created_before": before or wanted.created_before}
+    elif name == "attempts":
+        change = {"attempts": _span(f"{name}:{value}", value, _whole)}
     elif name == "amount":
         change = {"amounts": tuple(_amounts(value))}
     else:
@@ -110,6 +114,16 @@ def _day(text: str) -> tuple[float, float]:
     begins = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
 
     return begins.timestamp(), (begins + timedelta(days=1)).timestamp()
+
+
+def _whole(text: str) -> tuple[int, int]:
+    if not _COUNT.fullmatch(text):
+        raise ValueError(text)
+
+    return int(text), int(text) + 1
+
+
+_COUNT = re.compile(r"\d{1,9}", re.ASCII)
 
 
 def _amounts(value: str) -> Iterator[AmountRange]:

@@ -10,6 +10,7 @@ from domain.reconcile import WAYS, Standing
 from domain.refund import Refund, personal_parts
 from domain.state import State
 from domain.verdict import Verdict
+from engine import search
 from engine.bootstrap import Engine
 from engine.people import Actor, Verb, require
 from engine.review import judge, verdict_of
@@ -164,6 +165,17 @@ def reveal(engine: Engine, actor: Actor, refund: Refund) -> dict[str, Any]:
     customer, bank_account = _personal(engine, refund)
 
     return {"customer": dict(customer), "bank_account": dict(bank_account)}
+
+
+def exported(engine: Engine, actor: Actor, words: str) -> None:
+    """Put on record that somebody took a list of refunds along; a search about a person is not written down."""
+    require(actor, Verb.SEE)
+    data = {"query": "[a person]" if search.names_people(words) else words}
+    engine.ledger.run(
+        lambda connection: journal.append(
+            connection, f"user/{actor.name}", "refunds.exported", actor=actor.name, now=engine.clock(), data=data
+        )
+    )
 
 
 def masked(value: Any) -> Any:

@@ -20,6 +20,7 @@ from sqlalchemy import (
     func,
     or_,
     select,
+    text,
     true,
     update,
 )
@@ -352,13 +353,14 @@ def again(
 
 def counts(connection: Connection, name: str) -> dict[str, int]:
     """How many deliveries of an endpoint wait, and how many were given up."""
-    query = (
-        select(_delivery.state, func.count())
-        .where(_delivery.endpoint == name, _delivery.state.in_((Told.WAITING, Told.UNDELIVERED)))
-        .group_by(_delivery.state)
-    )
+    counted = select(func.count()).select_from(webhook_delivery).where(_delivery.endpoint == name)
+    # In the words of the partial indexes, so that each is seen to be one.
+    found = {
+        str(state): int(connection.execute(counted.where(text(f"state = '{state}'"))).scalar_one())
+        for state in (Told.WAITING, Told.UNDELIVERED)
+    }
 
-    return {row[0]: row[1] for row in connection.execute(query)}
+    return {state: count for state, count in found.items() if count}
 
 
 def forget(connection: Connection, before: float, *, most: int = _MOST) -> int:

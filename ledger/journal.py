@@ -3,18 +3,29 @@
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Boolean, ColumnElement, Connection, Row, func, insert, literal_column, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
 from domain.job import canonical
-from ledger.models import anchor, event, refund
+from ledger.models import BY_PEOPLE, COMMON, MACHINES, UNCOMMON, anchor, event, refund
 from ledger.refunds import chained
 
 # A commit may land this much later than the time it carries; anchors look back that far.
 MARGIN = 600.0
+#: Seconds that are looked through first for the newest events; and how many times as far back each time after that.
+_FIRST_LOOK = 900.0
+_FURTHER = 4
+
+
+class Place(NamedTuple):
+    """Where an event stands among all: by its time, and one of a kind."""
+
+    at: float
+    subject: str
+    seq: int
 
 
 def append(connection: Connection, subject: str, kind: str, *, actor: str, now: float, data: Mapping[str, Any]) -> None:
@@ -63,24 +74,54 @@ def recent(
     connection: Connection,
     *,
     limit: int,
-    subject_like: str = "%",
+    now: float,
+    subject: str | None = None,
     actor: str | None = None,
     kind: str | None = None,
-    since: float | None = None,
-    before: float | None = None,
+    since: float = 0.0,
+    before: Place | None = None,
 ) -> list[dict[str, Any]]:
-    """The newest events of all subjects; `since` and `before` bound what has to be read."""
-    query = select(event).where(event.c.subject.like(subject_like)).order_by(event.c.at.desc()).limit(limit)
-    if actor is not None:
-        query = query.where(event.c.actor == actor)
-    if kind is not None:
-        query = query.where(event.c.type == kind)
-    if since is not None:
-        query = query.where(event.c.at >= since)
-    if before is not None:
-        query = query.where(event.c.at < before)
+    """The newest events of all subjects, down to `since`. In `subject` a `%` stands for any letters."""
+    wanted, indexed = _wanted(subject, actor, kind)
+    lower = since if indexed else max(since, min(before.at if before else now, now) - _FIRST_LOOK)
+    found = _between(connection, wanted, limit, lower, before)
+    while len(found) < limit and lower > since:  # no index has their order: look back further and further
+        upper = Place(lower, "", 0)
+        lower = max(since, now - (now - lower) * _FURTHER)
+        found += _between(connection, wanted, limit - len(found), lower, upper)
 
-    return [{**row._mapping, "data": msgspec.json.decode(row.data)} for row in connection.execute(query)]  # noqa: SLF001
+    return [{**row._mapping, "data": msgspec.json.decode(row.data)} for row in found]  # noqa: SLF001
+
+
+def _wanted(subject: str | None, actor: str | None, kind: str | None) -> tuple[list[ColumnElement[bool]], bool]:
+    """What events must be like, and whether an index leads to them; a partial one is named by its own condition."""
+    clauses: list[ColumnElement[bool]] = []
+    exact = subject is not None and "%" not in subject
+    person = actor is not None and ":" not in actor and actor not in MACHINES
+    uncommon = kind is not None and kind not in COMMON
+    if subject is not None:
+        clauses.append(event.c.subject == subject if exact else event.c.subject.like(subject))
+    if actor is not None:
+        clauses.append(event.c.actor == actor)
+    if kind is not None:
+        clauses.append(event.c.type == kind)
+    if person:
+        clauses.append(literal_column(f"({BY_PEOPLE})", Boolean))
+    if uncommon:
+        clauses.append(literal_column(f"({UNCOMMON})", Boolean))
+
+    return clauses, exact or person or uncommon
+
+
+def _between(
+    connection: Connection, wanted: Sequence[ColumnElement[bool]], limit: int, lower: float, upper: Place | None
+) -> list[Row[Any]]:
+    place = (event.c.at, event.c.subject, event.c.seq)
+    query = select(event).where(*wanted, event.c.at >= lower).order_by(*(each.desc() for each in place)).limit(limit)
+    if upper is not None:
+        query = query.where(event.c.at <= upper.at, tuple_(*place) < upper)
+
+    return list(connection.execute(query))
 
 
 def cast_anchor(connection: Connection, now: float) -> int:

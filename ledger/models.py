@@ -53,6 +53,13 @@ payment = Table(
     CheckConstraint("refunded >= 0", "refunded_not_negative"),
     CheckConstraint("captured IS NULL OR over_refunded OR reserved + refunded <= captured", "within_captured"),
 )
+Index(
+    "ix_payment_over_refunded",
+    payment.c.account,
+    payment.c.ref,
+    postgresql_where=text("over_refunded"),
+    sqlite_where=text("over_refunded"),
+)
 
 refund = Table(
     "refund",
@@ -219,6 +226,14 @@ event = Table(
 )
 # Events come in the order of their time, nearly: PostgreSQL notes the span of each block of rows and nothing more.
 Index("ix_event_at", event.c.at, postgresql_using="brin")
+# What people did is looked for by who it was: workers and keys, whose names have a colon, and intake do too much. What
+# seldom happens is looked for by what it was; of the rest there is some in any hour.
+MACHINES = ("stream", "celery")
+COMMON = tuple(f"refund.{each}" for each in ("accepted", "answered", "pending", "queued", "succeeded", "unknown"))
+BY_PEOPLE = f"actor NOT LIKE '%:%' AND actor NOT IN ({', '.join(map(repr, MACHINES))})"
+UNCOMMON = f"type NOT IN ({', '.join(map(repr, COMMON))})"
+for _name, _by, _rows in (("by_people", event.c.actor, BY_PEOPLE), ("uncommon", event.c.type, UNCOMMON)):
+    Index(f"ix_event_{_name}", _by, event.c.at, postgresql_where=text(_rows), sqlite_where=text(_rows))
 
 anchor = Table(
     "anchor",
@@ -516,6 +531,17 @@ sign_in_link = Table(
     Column("digest", String(64), primary_key=True),
     Column("person", String(64), nullable=False),
     Column("expires_at", Double, nullable=False),
+)
+
+# Searches kept under a name, in the words of the search box; none that could name a customer.
+saved_view = Table(
+    "saved_view",
+    metadata,
+    Column("owner", String(64), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("query", String(512), nullable=False),
+    Column("shared", Boolean, nullable=False),
+    Column("saved_at", Double, nullable=False),
 )
 
 # Tries to sign in, as leaky buckets: when each name's and address's last try will be forgotten.

@@ -30,6 +30,8 @@ class AmountRange(NamedTuple):
 class Filter:
     """What a list is narrowed to; empty parts narrow nothing. Hashes are of normalised values. Of `amounts`, any fits.
 
+    `attempts`: from so many on, and below so many; None leaves an end open.
+
     `anything`: words that are any kind of id, or whose `hashes` are a customer's name or reference.
     """
 
@@ -51,6 +53,7 @@ class Filter:
     created_before: float | None = None
     currencies: tuple[str, ...] = ()
     amounts: tuple[AmountRange, ...] = ()
+    attempts: tuple[int | None, int | None] = (None, None)
     from_id: str | None = None
 
     @property
@@ -126,6 +129,7 @@ def _clauses(wanted: Filter) -> list[ColumnElement[bool]]:
     clauses += [_anything(word, wanted.hashes.get(word, ())) for word in wanted.anything]
     if wanted.amounts:
         clauses.append(or_(*map(_amounts_within, wanted.amounts)))
+    clauses += _within(refund.c.attempts, *wanted.attempts)
 
     return clauses + _created(wanted)
 
@@ -152,13 +156,14 @@ def _made_within(wanted: Filter) -> list[ColumnElement[bool]]:
 
 
 def _amounts_within(wanted: AmountRange) -> ColumnElement[bool]:
-    clauses: list[ColumnElement[bool]] = [refund.c.currency.in_(wanted.currencies)]
-    if wanted.low is not None:
-        clauses.append(refund.c.amount >= wanted.low)
-    if wanted.high is not None:
-        clauses.append(refund.c.amount < wanted.high)
+    return and_(refund.c.currency.in_(wanted.currencies), *_within(refund.c.amount, wanted.low, wanted.high))
 
-    return and_(*clauses)
+
+def _within(column: ColumnElement[int], low: int | None, high: int | None) -> list[ColumnElement[bool]]:
+    """From `low` on, and below `high`."""
+    at_least = [] if low is None else [column >= low]
+
+    return at_least + ([] if high is None else [column < high])
 
 
 def _anything(word: str, hashes: Sequence[str]) -> ColumnElement[bool]:

@@ -1,5 +1,6 @@
 """S12: the journal."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -13,6 +14,7 @@ from console.screens.refunds import csv_line
 from console.session import Signed, TheEngine
 from engine.bootstrap import Engine
 from ledger import journal
+from ledger.journal import Place
 
 router = APIRouter()
 
@@ -30,10 +32,10 @@ def show(
     kind: str = "",
     subject: str = "",
     within: str = "24 h",
-    before: float | None = None,
+    before: str = "",
 ) -> Response:
     given = _given(actor, kind, subject, within)
-    rows = _rows(engine, given, PAGE + 1, before)
+    rows = _rows(engine, given, PAGE + 1, _place(before))
 
     return page(
         request,
@@ -41,7 +43,7 @@ def show(
         given=given,
         windows=list(WINDOWS),
         rows=rows[:PAGE],
-        older=f"/audit?{urlencode({**given, 'before': rows[PAGE - 1]['at']})}" if len(rows) > PAGE else "",
+        older=f"/audit?{urlencode({**given, 'before': _behind(rows[PAGE - 1])})}" if len(rows) > PAGE else "",
     )
 
 
@@ -73,14 +75,32 @@ def _given(actor: str, kind: str, subject: str, within: str) -> dict[str, str]:
     }
 
 
-def _rows(engine: Engine, given: Mapping[str, str], limit: int, before: float | None) -> list[dict[str, Any]]:
+def _behind(row: Mapping[str, Any]) -> str:
+    """Where the next page begins."""
+    return f"{row['at']!r} {row['seq']} {row['subject']}"
+
+
+def _place(before: str) -> Place | None:
+    at, _, rest = before.partition(" ")
+    seq, _, subject = rest.partition(" ")
+    try:
+        place = Place(float(at), subject, int(seq))
+    except ValueError:
+        return None
+
+    return place if math.isfinite(place.at) else None
+
+
+def _rows(engine: Engine, given: Mapping[str, str], limit: int, before: Place | None) -> list[dict[str, Any]]:
+    now = engine.clock()
     with engine.ledger.read() as connection:
         return journal.recent(
             connection,
             limit=limit,
-            subject_like=given["subject"] or "%",
+            now=now,
+            subject=given["subject"] or None,
             actor=given["actor"] or None,
             kind=given["kind"] or None,
-            since=engine.clock() - WINDOWS[given["within"]],
+            since=now - WINDOWS[given["within"]],
             before=before,
         )

@@ -1,4 +1,4 @@
-"""S2: the list, and the one search box."""
+"""S2: the list, the one search box, and searches kept under names."""
 
 import csv
 import io
@@ -8,18 +8,19 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Form, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from console.pages import go, money, page
+from console.pages import go, may, money, page
 from console.session import Signed, TheEngine
 from domain.errors import InvalidJob
 from domain.refund import Refund
 from domain.state import State
 from domain.words import harmless
-from engine import search
+from engine import saved, search
 from engine.bootstrap import Engine
-from engine.view import find, refund_view
+from engine.people import Actor, Verb
+from engine.view import exported, find, refund_view
 from ledger import queries
 from ledger.queries import Filter
 
@@ -37,7 +38,7 @@ _EMPTY: Texts = []
 def show(
     request: Request,
     engine: TheEngine,
-    _signed: Signed,
+    signed: Signed,
     q: Annotated[str, Query(max_length=300)] = "",
     state: Texts = _EMPTY,
     account: Texts = _EMPTY,
@@ -59,6 +60,7 @@ def show(
     more = len(rows) > PAGE
     rows = rows[:PAGE]
     onward = rows[-1].id if more else horizon
+    words = "" if error else _words(given)
 
     return page(
         request,
@@ -74,6 +76,8 @@ def show(
         newest=_address(given) if before else "",
         older=_address(given, before=onward) if onward else "",
         looked_at=LOOKED_AT if horizon is not None and not more else 0,
+        words=words,
+        views=_views(engine, signed.actor, words),
         export=f"/refunds.csv?{urlencode(_set(given), doseq=True)}",
     )
 
@@ -81,15 +85,17 @@ def show(
 @router.get("/refunds.csv")
 def export(
     engine: TheEngine,
-    _signed: Signed,
+    signed: Signed,
     q: Annotated[str, Query(max_length=300)] = "",
     state: Texts = _EMPTY,
     account: Texts = _EMPTY,
     after: Annotated[str, Query(alias="from")] = "",
     to: str = "",
 ) -> Response:
-    """The same list as a file; customers masked."""
-    wanted = _filter(engine, _given(q, state, account, after, to))
+    """The same list as a file, without customers; on record."""
+    given = _given(q, state, account, after, to)
+    wanted = _filter(engine, given)
+    exported(engine, signed.actor, _words(given))
     headers = {"Content-Disposition": 'attachment; filename="refunds.csv"'}
 
     return StreamingResponse(_lines(engine, wanted), media_type="text/csv; charset=utf-8", headers=headers)
@@ -104,6 +110,51 @@ def _lines(engine: Engine, wanted: Filter) -> Iterator[str]:
             view = refund_view(engine, each)
             yield csv_line((*(view[name] for name in columns), money(each.amount, each.currency)))
         before, left = rows[-1].id, left - len(rows)
+
+
+@router.post("/views")
+def save_view(
+    engine: TheEngine,
+    signed: Signed,
+    name: Annotated[str, Form()],
+    q: Annotated[str, Form()],
+    shared: Annotated[bool, Form()] = False,  # noqa: FBT002 - a box of a form
+) -> Response:
+    view = saved.save(engine, signed.actor, name, q, shared=shared)
+
+    return go(_at(view.query), f"{view.name} is saved{' for everybody' if shared else ''}.")
+
+
+@router.post("/views/remove")
+def remove_view(engine: TheEngine, signed: Signed, view: Annotated[str, Form()]) -> Response:
+    owner, _, name = view.partition("/")
+    saved.remove(engine, signed.actor, name, owner)
+
+    return go("/refunds", f"{name} is removed.")
+
+
+def _views(engine: Engine, actor: Actor, words: str) -> dict[str, Any]:
+    """What a page shows of saved views: where each leads, which one this is, and those that the actor may remove."""
+    found = saved.listed(engine, actor)
+    removable = [each for each in found if each.owner == actor.name or may(actor, Verb.ADMINISTER)]
+
+    return {
+        "at": _at(words),
+        "places": [(_at(each.query), each.name) for each in found],
+        "removable": [(f"{each.owner}/{each.name}", each.name) for each in removable],
+    }
+
+
+def _words(given: dict[str, Any]) -> str:
+    """The whole search as one would type it."""
+    days = f"{given['from']}..{given['to']}" if given["from"] or given["to"] else ""
+    narrowed = search.written(state=given["state"], account=given["account"], created=days)
+
+    return " ".join(filter(None, (given["q"], narrowed)))
+
+
+def _at(words: str) -> str:
+    return f"/refunds?{urlencode({'q': words})}" if words else "/refunds"
 
 
 def csv_line(values: tuple[Any, ...]) -> str:

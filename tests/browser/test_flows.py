@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from playwright.sync_api import expect
 from sqlalchemy import text
 
@@ -162,6 +163,34 @@ def test_a_refresh_takes_no_tick_no_focus_and_no_typed_word(world, visit):
     expect(page.locator("#pace")).to_have_text("updates rest")
     expect(note).to_have_value("half a sen")
     expect(note).to_be_focused()
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with JavaScript", "without"])
+def test_a_search_is_saved_for_all_and_leads_to_a_bulk_preview(world, visit, scripts):
+    page = visit("/refunds", java_script_enabled=scripts)
+    page.get_by_label("State", exact=True).select_option("review")
+    page.get_by_label("Account", exact=True).select_option("smartpay")
+    page.get_by_role("button", name="Search").click()
+    page.get_by_text("Save this search…").click()
+    page.get_by_label("Name", exact=True).fill("odd amounts")
+    page.get_by_label("For everybody").check()
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.get_by_role("status")).to_contain_text("odd amounts is saved for everybody")
+
+    other = visit("/refunds", who="pia", java_script_enabled=scripts)
+    other.get_by_role("link", name="odd amounts").click()
+    expect(other.get_by_role("link", name="odd amounts")).to_have_attribute("aria-current", "true")
+    expect(other.get_by_label("Search", exact=True)).to_have_value("state:review account:smartpay")
+    expect(other.get_by_label("Select this page")).to_have_count(0)
+
+    for reference in ("wrong-smartpay-4", "wrong-smartpay-5"):
+        page.get_by_label(f"Select {reference}").check()
+    page.get_by_role("button", name="Check them at the provider").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Check at the provider: 2 of 2")
+    page.go_back()
+    page.get_by_text("Remove a view…").click()
+    page.get_by_role("button", name="Remove", exact=True).click()
+    expect(page.get_by_role("link", name="odd amounts")).to_have_count(0)
 
 
 def test_what_others_do_appears_by_itself(world, visit):

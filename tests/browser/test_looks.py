@@ -15,6 +15,7 @@ TOO_WIDE = """[...document.querySelectorAll("main *")]
     .filter(each => each.getBoundingClientRect().right > 320 && !each.closest(".scroll"))
     .map(each => each.outerHTML.slice(0, 80))"""
 SCREENS = ("/", "/?window=24h", "/refunds", "/refunds?q=nothing", "/refunds?q=colour:blue", "/refunds/new")
+SCREENS += ("/refunds?q=state:review",)
 SCREENS += (
     "/refunds/new?account=smart2pay&payment=1",
     "/dead",

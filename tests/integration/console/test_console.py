@@ -253,6 +253,30 @@ def test_a_csv_runs_no_formula_and_shows_no_customer(staffed, refund, visitor):
     assert "'=1+1" in lines
     assert "lin@" not in lines
     assert visitor().get("/audit.csv").text.startswith("at,actor,what")
+    assert visitor().get("/refunds.csv?q=lin@example.com").status_code == 200
+    with staffed.stack.engine.ledger.read() as connection:
+        story = journal.story(connection, "user/oli")
+    taken = [each["data"]["query"] for each in story if each["type"] == "refunds.exported"]
+    assert taken == ["account:smart2pay", "[a person]"]
+
+
+def test_a_search_is_kept_under_a_name_and_shared(staffed, refund, visitor):
+    oli, pia = visitor("oli"), visitor("pia")
+    saved = oli.post("/views", {"name": "waiting <b>", "q": "state:queued account:smart2pay", "shared": "1"})
+    assert (saved.status_code, saved.headers["location"]) == (303, "/refunds?q=state%3Aqueued+account%3Asmart2pay")
+    link = 'href="/refunds?q=state%3Aqueued+account%3Asmart2pay"'
+
+    for path, mark in (("/refunds", ""), ("/refunds?state=queued&account=smart2pay", ' aria-current="true"')):
+        page = pia.get(path).text
+        assert f"{link}{mark}>waiting &lt;b&gt;</a>" in page, path
+        assert "/views/remove" not in page
+    assert "state:queued account:smart2pay</code>" in pia.get("/refunds?state=queued&account=smart2pay").text
+    assert 'value="state:queued account:smart2pay"' in oli.get(saved.headers["location"]).text
+    for name, query in (("x", "lin@example.com"), ("", "state:queued"), ("x", "state:nowhere"), ("x", "")):
+        assert oli.post("/views", {"name": name, "q": query}).status_code == 422, query
+    assert pia.post("/views/remove", {"view": "oli/waiting <b>"}).status_code == 403
+    assert oli.post("/views/remove", {"view": "oli/waiting <b>"}).status_code == 303
+    assert link not in pia.get("/refunds").text
 
 
 def test_the_same_form_twice_is_one_refund(staffed, visitor):

@@ -1,11 +1,12 @@
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, text
 
 from domain.state import State
 from ledger import journal
-from ledger.journal import MARGIN, Flaw
+from ledger.journal import MARGIN, Flaw, Place
 from ledger.models import anchor, event
 from ledger.refunds import chained
+from tests.integration.ledger.plans import explain
 from tests.integration.ledger.support import NOW, accepted, every, reload, sql, walk
 
 CHANGED = "the event was changed"
@@ -191,14 +192,62 @@ def test_a_story_is_told_in_order_and_the_newest_come_first(ledger, refund):
     )
     with ledger.read() as connection:
         story = journal.story(connection, refund.id)
-        newest = journal.recent(connection, limit=1)
-        of_refunds = journal.recent(connection, limit=10, subject_like="rf_%")
+        newest = journal.recent(connection, limit=1, now=NOW + 10)
+        of_refunds = journal.recent(connection, limit=10, now=NOW + 10, subject="rf_%")
         count = journal.events_count(connection)
 
     assert [told["seq"] for told in story] == [1, 2, 3]
     assert (newest[0]["subject"], newest[0]["data"]) == ("account/shop", {"reason": "Größe"})
     assert {told["subject"] for told in of_refunds} == {refund.id}
     assert count == 4
+
+
+def test_the_newest_are_turned_page_by_page_and_none_is_left_out(ledger):
+    """As a batch writes them: many at one moment; and some long before."""
+    long_ago = [NOW - days * 86_400 for days in (1, 40, 400)]
+    subjects = [(f"user/{number}", at) for at in [NOW, *long_ago] for number in range(5)]
+    for subject, at in sorted(subjects, key=lambda each: each[1]):
+        ledger.run(lambda connection, s=subject, a=at: journal.append(connection, s, "x", actor="a", now=a, data={}))
+    for limit in (1, 2, 3, 7, 50):
+        for wanted in ({}, {"actor": "a"}, {"kind": "x"}, {"subject": "user/%"}):
+            assert turned(ledger, limit, **wanted) == sorted(((at, name) for name, at in subjects), reverse=True)
+    assert len(turned(ledger, 2, since=NOW - 2 * 86_400)) == 10
+    assert turned(ledger, 2, subject="user/3") == [(at, "user/3") for at in (NOW, *long_ago)]
+    assert turned(ledger, 2, subject="user/_") == []
+    assert turned(ledger, 2, actor="b:1") == turned(ledger, 2, kind="refund.accepted") == []
+
+
+def turned(ledger, limit, **wanted):
+    """All pages, one after the other."""
+    shown, before = [], None
+    while True:
+        with ledger.read() as connection:
+            page = journal.recent(connection, limit=limit, now=NOW + 10, before=before, **wanted)
+        if not page:
+            return shown
+        shown += [(each["at"], each["subject"]) for each in page]
+        before = Place(page[-1]["at"], page[-1]["subject"], page[-1]["seq"])
+
+
+def test_what_people_did_and_what_seldom_happens_is_found_by_an_index(postgres_ledger):
+    ledger = postgres_ledger
+    fill = (
+        "INSERT INTO event SELECT 'rf_' || n, 1, 'refund.accepted', :now - n, 'key:shop', '{}', 'h' "
+        "FROM generate_series(1, 50000) AS n"
+    )
+    with ledger.write() as connection:
+        connection.execute(text(fill), {"now": NOW})
+        connection.exec_driver_sql("ANALYZE event")
+    for wanted in ({"actor": "oli"}, {"kind": "refund.retried"}, {"subject": "account/a_b"}, {}):
+        with ledger.read() as connection:
+            clauses, _ = journal._wanted(*(wanted.get(name) for name in ("subject", "actor", "kind")))
+            since = 0 if wanted else NOW - 900
+            query = select(event).where(*clauses, event.c.at >= since).order_by(event.c.at.desc()).limit(50)
+            compiled = query.compile(ledger.engine, compile_kwargs={"literal_binds": True})
+            plan = explain(connection, str(compiled).replace(":", r"\:").replace("%%", "%"), {})
+
+        assert "Seq Scan" not in plan.kinds, f"{wanted}\n{plan}"
+        assert plan.rows_read < 5000, f"{wanted}\n{plan}"
 
 
 def test_a_flaw_says_where_and_what():

@@ -39,7 +39,7 @@ def test_addresses_and_long_numbers_are_masked_in_what_is_not_json():
     page = b"<p>anna.b@shop.example (a%40b.example) paid 4111 1111 1111 1111 from DE89370400440532013000 no 1234567"
     answer = httpx.Response(502, content=page)
 
-    assert redacted(answer) == f"<p>{MASK} ({MASK}) paid {MASK} from DE{MASK} no 1234567".encode()
+    assert redacted(answer) == f"<p>{MASK} ({MASK}) paid {MASK} from {MASK} no 1234567".encode()
 
 
 def test_what_the_cut_would_make_unrecognisable_is_masked_too():

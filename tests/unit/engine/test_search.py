@@ -84,7 +84,25 @@ def test_currencies_are_written_in_any_case():
 
 
 @pytest.mark.parametrize(
-    "wrong", ["amount:many", "amount:1e9", "amount:>", "amount:-5", "created:today", "created:>2026-13-01"]
+    ("written", "attempts"),
+    [("3", (3, 4)), (">3", (4, None)), ("<=3", (None, 4)), ("2..5", (2, 6)), ("2..", (2, None))],
+)
+def test_attempts_are_counted(written, attempts):
+    assert parse(f"attempts:{written}", VAULT).attempts == attempts
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "attempts:many",
+        "attempts:1.5",
+        "amount:many",
+        "amount:1e9",
+        "amount:>",
+        "amount:-5",
+        "created:today",
+        "created:>2026-13-01",
+    ],
 )
 def test_what_is_no_amount_and_no_day_is_said(wrong):
     with pytest.raises(InvalidJob, match="expected a value"):
@@ -98,6 +116,7 @@ def test_what_is_written_is_read_again():
     assert parse(words, VAULT).failure_codes == ('it\'s 12 % "odd"',)
     assert parse(words, VAULT).accounts == ()
     assert written() == ""
+    assert parse(written(state=["review", "failed"], created=""), VAULT).states == ("review", "failed")
 
 
 @pytest.mark.parametrize("words", ["lin@example.com", "Lin Smith", "state:review smith", "name:!", "email:x", "smith:"])

@@ -25,7 +25,9 @@ EXPLAINED = {
     ): "they always name a refund, and no difference",
 }
 NEW_COLUMN = re.compile(r"ALTER TABLE (?P<table>\w+) ADD COLUMN (?P<column>\w+) (?P<rest>.*)", re.DOTALL)
-INDEX = re.compile(r"CREATE (?P<unique>UNIQUE )?INDEX (\w+) ON (?P<table>\w+)(?: USING \w+)? \((?P<columns>[^)]*)\)")
+INDEX = re.compile(
+    r"CREATE (?P<unique>UNIQUE )?INDEX (?:IF NOT EXISTS )?(\w+) ON (?P<table>\w+)(?: USING \w+)? \((?P<columns>[^)]*)\)"
+)
 
 
 def scripts():
