@@ -47,7 +47,9 @@ def list_refunds(
     state: Annotated[list[State] | None, typer.Option(help="Only in this state; may be repeated.")] = None,
     account: Annotated[list[str] | None, typer.Option(help="Only of this account; may be repeated.")] = None,
     since: Annotated[str | None, typer.Option(metavar="24h", help="Only accepted within this time.")] = None,
-    view: Annotated[str | None, typer.Option(metavar="NAME", help="What fits a saved view as well.")] = None,
+    view: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The words of a saved view before those of QUERY.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=0, help="At most so many; 0 for all.")] = 50,
     cursor: Annotated[
         str | None, typer.Option(help="Go on after this refund (the last one of the page before).")

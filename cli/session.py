@@ -17,6 +17,7 @@ from config.settings import Settings, load_settings
 from config.sources import Tree
 from engine import tracing
 from engine.bootstrap import Engine
+from engine.health import undurable
 from engine.people import Actor, Verb, recognise, require
 from ledger import migrate
 from tasks.app import configure
@@ -47,6 +48,7 @@ class Session:
         self.require_redis()
         engine = self.bare_engine
         require_current(engine)
+        require_durable(engine)
 
         return engine
 
@@ -120,3 +122,11 @@ def require_current(engine: Engine) -> None:
         raise Unusable("there is no database yet: run `refundry db upgrade`")
     if migrate.fit(engine.ledger.engine) is migrate.Fit.BEHIND:
         raise Unusable("the database's schema is not up to date: run `refundry db upgrade`")
+
+
+def require_durable(engine: Engine) -> None:
+    """Raises Unusable where the database may forget what it has committed."""
+    with engine.ledger.read() as connection:
+        wrong = undurable(engine, connection)
+    if wrong:
+        raise Unusable(f"the database may forget what it has committed, and a refund be paid twice: {wrong}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 import structlog
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from domain.reconcile import Kind
@@ -109,7 +109,7 @@ def _database(engine: Engine) -> list[Finding]:
     name = engine.ledger.url.render_as_string(hide_password=True)
     try:
         with engine.ledger.read() as connection:
-            durable = _durable(engine, connection)
+            durable = undurable(engine, connection)
             skew = _skew(engine, connection)
             unbalanced = queries.balances(connection)
             orphaned = queries.accounts_with_open_refunds(connection) - set(engine.accounts)
@@ -161,7 +161,7 @@ def _keys(engine: Engine) -> list[Finding]:
     return [Finding("encryption keys", grade, says)]
 
 
-def _durable(engine: Engine, connection: Any) -> str:
+def undurable(engine: Engine, connection: Connection) -> str:
     """What makes commits less than durable; empty when nothing does."""
     if engine.ledger.sqlite:
         level = connection.execute(text("PRAGMA synchronous")).scalar()

@@ -3,6 +3,7 @@
 from sqlalchemy import Connection
 
 from domain.errors import FieldError, InvalidJob, NotFound, Refused
+from domain.private import masked
 from engine import search
 from engine.bootstrap import Engine
 from engine.people import Actor, Verb, require
@@ -38,6 +39,7 @@ def save(engine: Engine, actor: Actor, name: str, query: str, *, shared: bool = 
     )
 
     def work(connection: Connection) -> None:
+        journal.hold(connection, f"user/{view.owner}")
         others = [each for each in saved.visible(connection, view.owner) if (each.owner, each.name) != _key(view)]
         if sum(each.owner == view.owner for each in others) >= MOST:
             raise Refused("too-many-views", f"{view.owner} has {MOST} saved views: remove one first")
@@ -77,15 +79,17 @@ def _name(given: str) -> str:
     name = " ".join(given.split())
     if not (0 < len(name) <= MOST_NAME and name.isprintable()):
         raise Refused("view-invalid", f"a view's name has 1 to {MOST_NAME} letters that can be seen")
+    if masked(name) != name:
+        raise Refused("view-invalid", "somebody's address or account is no name that can be kept")
 
     return name
 
 
 def _query(engine: Engine, given: str) -> str:
-    """A view is kept, and others may see it: nothing in it may be about a person."""
+    """A view is kept, and others may see it: what can be known to be about a person is refused."""
     query = given.strip()
-    if not 0 < len(query) <= MOST_QUERY:
-        raise Refused("view-invalid", f"a view is a search of 1 to {MOST_QUERY} letters")
+    if not (0 < len(query) <= MOST_QUERY and query.isprintable()):
+        raise Refused("view-invalid", f"a view is a search of 1 to {MOST_QUERY} letters that can be seen")
     search.parse(query, engine.vault)
     if search.names_people(query):
         why = "a view is kept, so it may not be about a person: search by name:value, but not by email, name, customer"

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from domain.errors import FieldError, InvalidJob
 from domain.money import EXPONENTS
+from domain.private import masked
 from domain.state import State
 from ledger.queries import AmountRange, Filter
 from ledger.vault import Vault
@@ -34,9 +35,12 @@ NAMES = (*LISTS, *TEXTS, *HASHED, *SPANS)
 def parse(words: str, vault: Vault, narrowed: Filter | None = None) -> Filter:
     """`order:123 state:review lin@example.com`; a bare word is any kind of id, an e-mail address, a name.
 
-    Words without any `name:` are one text, such as a full name.
-    The same name twice means either; different ones mean both. Raises InvalidJob naming the part that is wrong.
+    Words without any `name:` are one text, such as a full name. Different names mean both. The same name twice means
+    either where it is a list (state, account, provider, cause, failure, currency), else the last one counts.
+    Raises InvalidJob naming the part that is wrong.
     """
+    if "\x00" in words:
+        raise _wrong(words, "no text has such a sign")
     wanted = narrowed or Filter()
     for part in _split(words):
         name, colon, value = part.partition(":")
@@ -46,10 +50,10 @@ def parse(words: str, vault: Vault, narrowed: Filter | None = None) -> Filter:
 
 
 def names_people(words: str) -> bool:
-    """Whether a query may hold a customer's name, address or reference."""
+    """Whether a query may hold a customer's name, address or reference, as far as that can be seen."""
     parts = (part.partition(":") for part in _split(words))
 
-    return any(not (colon and value) or name in HASHED for name, colon, value in parts)
+    return masked(words) != words or any(not (colon and value) or name in HASHED for name, colon, value in parts)
 
 
 def written(**parts: str | Sequence[str]) -> str:

@@ -30,6 +30,7 @@ class Place(NamedTuple):
 
 def append(connection: Connection, subject: str, kind: str, *, actor: str, now: float, data: Mapping[str, Any]) -> None:
     """One event of a subject that is no refund (an account, a user, a request): few, so the head is read."""
+    hold(connection, subject)
     last = connection.execute(
         select(event.c.seq, event.c.hash).where(event.c.subject == subject).order_by(event.c.seq.desc()).limit(1)
     ).first()
@@ -46,6 +47,12 @@ def append(connection: Connection, subject: str, kind: str, *, actor: str, now: 
             hash=chained(head, subject, seq, kind, now, actor, encoded),
         )
     )
+
+
+def hold(connection: Connection, subject: str) -> None:
+    """Be the only one who tells of a subject until the transaction ends; on SQLite whoever writes is alone anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtext(f"event/{subject}"))))
 
 
 def story(connection: Connection, subject: str) -> list[dict[str, Any]]:

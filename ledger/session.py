@@ -100,6 +100,12 @@ _CUT_OFF = (
 # The same seen from here: a server that is gone without a word is an error after half a minute, and not after a quarter
 # of an hour.
 _GONE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4, "tcp_user_timeout": 30_000}
+# Whatever the server's default: what was committed before a request left must outlive a crash, or the request leaves
+# again as if for the first time.
+_DURABLE = (
+    "SELECT set_config('synchronous_commit', 'on', false) "
+    "WHERE current_setting('synchronous_commit') IN ('off', 'local')"
+)
 # A question that was planned once and for all while the tables were small would walk through them for ever. It locks
 # nothing, so an export may wait for a slow reader.
 _READING = (
@@ -123,7 +129,7 @@ def _postgresql(url: str, pool_size: int) -> Engine:
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: object) -> None:
         connection.autocommit = True
-        connection.execute(f"{_WRITING}; {_CUT_OFF}")
+        connection.execute(f"{_WRITING}; {_CUT_OFF}; {_DURABLE}")
         connection.autocommit = False
 
     @event.listens_for(engine, "checkin")

@@ -28,6 +28,7 @@ router = APIRouter()
 
 PAGE = 50
 MOST_EXPORTED = 50_000
+CHUNK = 500
 #: So many refunds are looked at for one page where no index leads to what is wanted.
 LOOKED_AT = 10_000
 Texts = Annotated[list[str], Query()]
@@ -105,11 +106,15 @@ def _lines(engine: Engine, wanted: Filter) -> Iterator[str]:
     columns = ("id", "reference", "account", "state", "amount", "currency", "provider_refund_id", "created_at")
     yield csv_line((*columns, "shown"))
     before, left = None, MOST_EXPORTED
-    while left > 0 and (rows := _page(engine, wanted, min(500, left), before)):
+    while left > 0 and (rows := _page(engine, wanted, min(CHUNK, left), before)):
         for each in rows:
             view = refund_view(engine, each)
             yield csv_line((*(view[name] for name in columns), money(each.amount, each.currency)))
         before, left = rows[-1].id, left - len(rows)
+    if left == 0 and before is not None and _page(engine, wanted, 1, before):
+        yield csv_line(
+            (f"There are more than these {MOST_EXPORTED:,}: narrow the search, or take them by refunds list",)
+        )
 
 
 @router.post("/views")
@@ -150,7 +155,7 @@ def _words(given: dict[str, Any]) -> str:
     days = f"{given['from']}..{given['to']}" if given["from"] or given["to"] else ""
     narrowed = search.written(state=given["state"], account=given["account"], created=days)
 
-    return " ".join(filter(None, (given["q"], narrowed)))
+    return " ".join(filter(None, (narrowed, given["q"])))  # where both say when, the box counts, as on the page
 
 
 def _at(words: str) -> str:

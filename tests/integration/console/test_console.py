@@ -7,8 +7,10 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+from console.screens import refunds as screen
 from engine.submit import submit
 from ledger import external, journal
+from ledger.queries import Filter
 
 PAGES = ("/", "/refunds", "/refunds?q=order:1", "/refunds/new", "/dead", "/approvals", "/approvals?tab=decided")
 PAGES += ("/bulk", "/recon", "/recon?state=all&kind=late", "/recon/runs", "/webhooks", "/webhooks?only=unmatched")
@@ -256,8 +258,27 @@ def test_a_csv_runs_no_formula_and_shows_no_customer(staffed, refund, visitor):
     assert visitor().get("/refunds.csv?q=lin@example.com").status_code == 200
     with staffed.stack.engine.ledger.read() as connection:
         story = journal.story(connection, "user/oli")
+    assert visitor().get("/refunds?q=%00").status_code == 422
     taken = [each["data"]["query"] for each in story if each["type"] == "refunds.exported"]
     assert taken == ["account:smart2pay", "[a person]"]
+
+
+def test_where_box_and_form_both_say_when_what_is_shown_is_what_is_saved(staffed, visitor):
+    page = visitor().get("/refunds?q=created%3A%3E2099-11-01&from=2020-10-01").text
+
+    assert "Nothing matches" in page
+    assert 'name="q" value="created:2020-10-01.. created:&gt;2099-11-01"' in page
+
+
+def test_a_csv_that_is_not_whole_says_so(staffed, refund, visitor, monkeypatch):
+    job = {"reference": "C-1", "account": "smart2pay", "payment": {"id": "900014", "amount": 5, "currency": "EUR"}}
+    assert submit(staffed.stack.engine, job, actor="shop", via="api").refund
+    monkeypatch.setattr(screen, "MOST_EXPORTED", 1)
+    lines = list(screen._lines(staffed.stack.engine, Filter()))
+    assert len(lines) == 3
+    assert lines[-1].startswith('"There are more than these 1')
+    monkeypatch.undo()
+    assert "There are more" not in "".join(screen._lines(staffed.stack.engine, Filter()))
 
 
 def test_a_search_is_kept_under_a_name_and_shared(staffed, refund, visitor):

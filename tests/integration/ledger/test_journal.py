@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from sqlalchemy import insert, select, text
 
@@ -248,6 +250,21 @@ def test_what_people_did_and_what_seldom_happens_is_found_by_an_index(postgres_l
 
         assert "Seq Scan" not in plan.kinds, f"{wanted}\n{plan}"
         assert plan.rows_read < 5000, f"{wanted}\n{plan}"
+
+
+def test_what_is_told_of_one_subject_at_once_is_told_one_after_the_other(ledger):
+    def tell(number):
+        ledger.run(
+            lambda connection: journal.append(connection, "user/anna", "x", actor="a", now=NOW, data={"number": number})
+        )
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(tell, range(24)))
+    with ledger.read() as connection:
+        told = journal.story(connection, "user/anna")
+
+    assert [each["seq"] for each in told] == list(range(1, 25))
+    assert flaws(ledger) == []
 
 
 def test_a_flaw_says_where_and_what():

@@ -185,6 +185,20 @@ def test_sqlite_is_durable_and_keeps_its_references(sqlite_ledger):
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30_000}
 
 
+@pytest.mark.parametrize(
+    ("given", "used"), [("off", "on"), ("local", "on"), ("on", "on"), ("remote_write", "remote_write")]
+)
+def test_what_is_committed_outlives_a_crash_whatever_the_servers_default(postgres, given, used):
+    url = postgres.create()
+    with postgres.connect() as connection:
+        connection.execute(f'ALTER DATABASE "{url.rpartition("/")[2]}" SET synchronous_commit = {given}')
+    ledger = Ledger(url)
+    with ledger.write() as connection:
+        assert connection.exec_driver_sql("SHOW synchronous_commit").scalar() == used
+    ledger.dispose()
+    postgres.drop(url)
+
+
 PLANS = (
     "plan_cache_mode",
     "enable_seqscan",

@@ -83,6 +83,10 @@ def test_only_its_owner_and_for_the_rest_an_admin_removes_what_is_shared(views):
         ("v", "state:nowhere", "there is no such state"),
         ("v", "email:lin@example.com", "about a person"),
         ("v", "lin", "about a person"),
+        ("v", "ref:lin@example.com", "about a person"),
+        ("v", "order:DE89370400440532013000", "about a person"),
+        ("lin@example.com", "state:review", "can be kept"),
+        ("v", "ref:a\u200bb", "can be seen"),
     ],
 )
 def test_what_cannot_be_kept_is_said(views, name, query, says):

@@ -109,6 +109,11 @@ def test_what_is_no_amount_and_no_day_is_said(wrong):
         parse(wrong, VAULT)
 
 
+def test_what_no_text_can_have_is_refused():
+    with pytest.raises(InvalidJob, match="no text has such a sign"):
+        parse("ref:a\x00b", VAULT)
+
+
 def test_what_is_written_is_read_again():
     words = written(cause="leases_lost", account="", failure='it\'s 12 % "odd"')
 
@@ -119,7 +124,10 @@ def test_what_is_written_is_read_again():
     assert parse(written(state=["review", "failed"], created=""), VAULT).states == ("review", "failed")
 
 
-@pytest.mark.parametrize("words", ["lin@example.com", "Lin Smith", "state:review smith", "name:!", "email:x", "smith:"])
+PEOPLE = ["lin@example.com", "Lin Smith", "state:review smith", "name:!", "email:x", "smith:", "ref:lin@example.com"]
+
+
+@pytest.mark.parametrize("words", PEOPLE)
 def test_a_query_that_may_name_a_person_is_known(words):
     assert names_people(words)
 
