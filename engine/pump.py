@@ -37,6 +37,8 @@ WINDOW = 512
 # Claimed at once, and so answered and committed nearly at once: half the commits of half as many.
 BATCH = 256
 FEW = 5
+# Seconds that an account rests when its provider says "too often": at least, and at most.
+REST, LONGEST_REST = 1.0, 60.0
 # What is claimed, the last attempt of what is recovered, the intent of what is sent.
 _Claimed = tuple[Refund, Frozen | None, Begun | None]
 _FAULTS = (NotSentReason.CONNECTION, NotSentReason.ASK_FAILED)
@@ -78,6 +80,10 @@ class Pump:
         self._flying: set[asyncio.Task[None]] = set()
         self._good = 0
         self._bad = 0
+        self._throttled = 0
+        self._asked = 0.0
+        self._rest = 0.0
+        self._rests_until = 0.0
         self._stopping = False
         self._crowded = False
         self._settling: asyncio.Task[None] | None = None
@@ -272,6 +278,19 @@ class Pump:
             state = self.engine.limits.report(self.account.name, self.account.limit, good=good, bad=bad)
             if state is Breaker.OPEN and bad:
                 log.warning("breaker.open", account=self.account.name, faults=bad)
+            self._leave_in_peace(good)
+
+    def _leave_in_peace(self, answered: int) -> None:
+        """Rest as long as the provider asks; where it says "too often" to everything, longer each time."""
+        throttled, asked, self._throttled, self._asked = self._throttled, self._asked, 0, 0.0
+        if not throttled:
+            self._rest = 0.0
+        elif self._monotonic() >= self._rests_until:
+            longer = 2 * self._rest if throttled == answered else REST
+            self._rest = min(max(asked, longer, REST), LONGEST_REST)
+            self._rests_until = self._monotonic() + self._rest
+            self.engine.limits.rest(self.account.name, self.account.limit, self._rest)
+            log.warning("account.throttled", account=self.account.name, seconds=self._rest, answers=throttled)
 
     async def _probe(self) -> bool:
         """Once the cooldown is over, a harmless call tells whether the provider is back; never a new refund.
@@ -290,6 +309,9 @@ class Pump:
         bad = isinstance(outcome, Unknown) or (isinstance(outcome, NotSent) and outcome.reason in _FAULTS)
         self._bad += bad
         self._good += not bad
+        if isinstance(outcome, NotSent) and outcome.reason is NotSentReason.THROTTLED:
+            self._throttled += 1
+            self._asked = max(self._asked, outcome.retry_after or 0.0)
 
     def _blocking_soon(self, work: Callable[..., Any], *arguments: Any) -> None:
         task = asyncio.get_running_loop().create_task(self._blocking(work, *arguments))

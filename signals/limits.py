@@ -1,4 +1,4 @@
-"""How much an account may take at once, shared by all workers: rate, concurrency, circuit breaker.
+"""How much an account may take at once, shared by all workers: rate, concurrency, rest, circuit breaker.
 
 Redis holds the shared figures. Without it each process falls back to a fraction of the limits on its own: slower, and
 never wrong, for none of this decides whether money moves.
@@ -48,6 +48,8 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local rate, concurrency = tonumber(ARGV[1]), tonumber(ARGV[2])
 local worker, mine, want = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local unused, cooldown = tonumber(ARGV[6]), tonumber(ARGV[7])
+-- While the provider is to be left in peace, nothing more starts.
+if redis.call('EXISTS', KEYS[4]) == 1 then want = 0 end
 -- What was only asked for lapses soon: a process may be killed before it takes it.
 local ttl = want > 0 and tonumber(ARGV[8]) or tonumber(ARGV[9])
 
@@ -132,7 +134,7 @@ class Limits:
         if self._admit is not None:
             try:
                 granted, breaker, full = self._admit(
-                    keys=[f"refundry:rate:{account}", f"refundry:places:{account}", f"refundry:breaker:{account}"],
+                    keys=[f"refundry:{each}:{account}" for each in ("rate", "places", "breaker", "rest")],
                     args=[
                         limit.rate or 0,
                         limit.concurrency,
@@ -150,6 +152,16 @@ class Limits:
                 pass
 
         return self._alone.admit(account, limit, in_flight=in_flight, want=want, unused=unused)
+
+    def rest(self, account: str, limit: Limit, seconds: float) -> None:
+        """The provider says that it is asked too often: nothing more starts for so long, in any process."""
+        try:
+            if self._redis is not None:
+                self._redis.set(f"refundry:rest:{account}", 1, px=max(1, int(seconds * 1000)))
+            else:
+                self._alone.rest(account, limit, seconds)
+        except redis.RedisError:
+            self._alone.rest(account, limit, seconds)
 
     def report(self, account: str, limit: Limit, *, good: int, bad: int) -> Breaker:
         """How calls went: `bad` are faults of the provider or the way to it, never declined refunds."""
@@ -176,6 +188,7 @@ class _Account:
     at: float
     faults: deque[float] = field(default_factory=deque)
     opened: float | None = None
+    rests_until: float = 0.0
 
 
 class _Local:
@@ -189,7 +202,7 @@ class _Local:
     def admit(self, account: str, limit: Limit, *, in_flight: int, want: int, unused: int) -> Admission:
         state = self._state(account, limit)
         free = max(0, max(1, limit.concurrency // self._share) - in_flight)
-        grant = min(want, free)
+        grant = 0 if self._now() < state.rests_until else min(want, free)
         if limit.rate is not None:
             rate = limit.rate / self._share
             now = self._now()
@@ -199,6 +212,9 @@ class _Local:
             state.tokens -= grant
 
         return Admission(grant, self._breaker(state, limit), full=grant == free)
+
+    def rest(self, account: str, limit: Limit, seconds: float) -> None:
+        self._state(account, limit).rests_until = self._now() + seconds
 
     def report(self, account: str, limit: Limit, *, good: int, bad: int) -> Breaker:
         state = self._state(account, limit)

@@ -151,6 +151,12 @@ class SimLimits(Limits):
 
         return admit(account, limit, in_flight=in_flight, want=want, unused=unused, lane=lane)
 
+    def rest(self, account: str, limit: Limit, seconds: float) -> None:
+        """See `Limits`."""
+        rest = super().rest if self._world.redis_gone else self._shared.rest
+
+        rest(account, limit, seconds)
+
     def report(self, account: str, limit: Limit, *, good: int, bad: int) -> Breaker:
         """See `Limits`."""
         report = super().report if self._world.redis_gone else self._shared.report

@@ -21,6 +21,7 @@ from ledger.migrate import upgrade
 from ledger.refunds import Change
 from ledger.session import Ledger
 from providers.transport import Answer
+from signals.limits import Limits
 from tests.support.settings import make_settings
 
 START = 1_800_000_000.0
@@ -83,6 +84,7 @@ class Bench:
         self.engine: Engine = replace(
             bootstrap(settings), clock=lambda: self.now, ring=lambda lane, account: self.rung.append((lane, account))
         )
+        self.engine.__dict__["limits"] = Limits(None, self.engine.worker, monotonic=lambda: self.now)
         self.network = FunctionNetwork(accepted)
         self.count = 0
 
@@ -110,7 +112,7 @@ class Bench:
 
         return self.read(receipt.refund.id)
 
-    def pump(self, lane: str, account: str = "shop") -> Pump:
+    def pump(self, lane: str, account: str = "shop", **options: Any) -> Pump:
         """A new pump on this engine."""
         return Pump(
             lane,
@@ -120,6 +122,7 @@ class Bench:
             writer=InlineWriter(self.engine.ledger),
             run_blocking=_inline,
             jitter=lambda: 0.5,
+            **options,
         )
 
     def turn(self, lane: str, account: str = "shop") -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import itertools
 
 import pytest
 from msgspec.structs import replace
@@ -522,3 +523,59 @@ def test_two_refunds_of_one_payment_never_wait_for_each_other(bench):
         again = claim(connection, "send", "shop", limit=5, now=bench.now, until=bench.now + 10, worker="v", alone=True)
 
     assert [each.id for each in again] == [younger.id]
+
+
+def too_often(**headers):
+    return lambda _request: response(429, {}, **headers)
+
+
+def test_a_provider_that_is_asked_too_often_is_left_in_peace_as_long_as_it_says(bench):
+    bench.refund()
+    bench.answering(too_often(**{"Retry-After": "20"}))
+    bench.turn("send")
+    bench.answering(accepted)
+    second = bench.refund()
+    bench.wait(19)
+    bench.turn("send")
+    assert len(bench.network.sent) == 1
+
+    bench.wait(2)
+    bench.turn("send")
+    assert len(bench.network.sent) == 3
+    assert bench.read(second.id).state is State.PENDING
+
+
+def seconds_of_sending(bench, seconds):
+    """In which of them something left, with a new refund in each, and one pump that goes on."""
+    pump = bench.pump("send", monotonic=lambda: bench.now)
+    sent = []
+
+    async def run():
+        for second in range(seconds):
+            bench.refund()
+            before = len(bench.network.sent)
+            await pump.turn()
+            sent.extend([second] if len(bench.network.sent) > before else [])
+            bench.wait(1)
+        await pump.stop(10)
+
+    asyncio.run(run())
+
+    return sent
+
+
+def test_one_that_says_too_often_to_everything_is_asked_less_and_less(bench):
+    bench.answering(too_often())
+
+    assert seconds_of_sending(bench, 32) == [0, 1, 3, 7, 15, 31]
+
+
+def test_one_that_answers_some_is_asked_again_soon(bench):
+    answers = itertools.cycle([too_often(), accepted])
+
+    def by_turns(request):
+        return next(answers)(request)
+
+    bench.answering(by_turns)
+
+    assert seconds_of_sending(bench, 8) == list(range(8))

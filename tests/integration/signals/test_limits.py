@@ -232,3 +232,14 @@ def test_after_redis_forgot_everything_the_limits_begin_anew(client, limits):
     client.script_flush()
 
     assert admit(limits, RATED, 25) == 10
+
+
+def test_while_a_provider_is_left_in_peace_nobody_starts_anything(client, limits, others):
+    limits.rest("shop", NARROW, 60)
+
+    assert admit(limits, NARROW, 3) == admit(others, NARROW, 3, lane="poll") == 0
+    assert admit(others, NARROW, 3, account="other") == 3
+    assert 59_000 < client.pttl("refundry:rest:shop") <= 60_000
+    limits.rest("shop", NARROW, 0.02)
+    time.sleep(0.05)
+    assert admit(others, NARROW, 3) == 3

@@ -103,3 +103,11 @@ def test_an_open_breaker_does_not_listen(limits, clock):
 
     assert report(limits, good=10) is Breaker.OPEN
     assert limits.breaker("other", replace(FRAGILE)) is Breaker.CLOSED
+
+
+def test_a_process_alone_leaves_a_provider_in_peace_too(limits, clock):
+    limits.rest("shop", Limit(), 5)
+    assert admit(limits, Limit(), 3) == 0
+    clock.now += 5
+
+    assert admit(limits, Limit(), 3) == 3
