@@ -35,7 +35,7 @@ GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO refundry_app;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO refundry_auditor;
 
 -- The journal, its anchors and the postings only grow. Of the rest only what expires is deleted: beats, sessions, tries,
--- figures of charts, what has been told or notified and is old.
+-- saved views, figures of charts, what has been told or notified and is old.
 DO $$
 DECLARE
     name text;
