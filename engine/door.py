@@ -81,7 +81,9 @@ def _submit(engine: Engine, machine: Machine, knocks: Sequence[Knock]) -> Sequen
     except Exception as error:
         if is_away(error):
             return [error] * len(knocks)  # that is everybody's
-        if len(knocks) > 1:  # nothing was accepted: what is wrong with one of them is not the others' fault
+        if len(knocks) > 1:
+            # What is wrong with one of them is not the others' fault. Should it have come after the commit, they are
+            # answered as what was accepted before.
             return [answer for each in knocks for answer in _submit(engine, machine, [each])]
         if not isinstance(error, Refused):
             log.exception("job.broken")
