@@ -60,6 +60,10 @@ def is_away(error: BaseException) -> bool:
     return isinstance(error, AWAY)
 
 
+class Overtaken(Exception):
+    """Raised by work that must be done again, over what others have committed meanwhile."""
+
+
 class Ledger:
     """The database. `write()` holds one transaction; `read()` sees one consistent state and changes nothing."""
 
@@ -81,11 +85,14 @@ class Ledger:
             yield connection
 
     def run(self, work: Callable[[Connection], T], *, tries: int = 5) -> T:
-        """`work` in one transaction, done again when the database undid it to break a deadlock."""
+        """`work` in one transaction, done again when others have overtaken it, or the database broke a deadlock."""
         for left in range(tries - 1, -1, -1):
             try:
                 with self.write() as connection:
                     return work(connection)
+            except Overtaken:
+                if left == 0:
+                    raise
             except DBAPIError as error:
                 if left == 0 or getattr(error.orig, "sqlstate", None) not in _RETRIED:
                     raise
