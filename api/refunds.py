@@ -18,6 +18,7 @@ from api.problems import document, of_error
 from api.together import Together
 from domain.errors import FieldError, InvalidJob
 from domain.job import Id64, Id128, Moment, epoch
+from domain.refund import Refund
 from domain.state import State
 from engine import lookup
 from engine.bootstrap import Engine
@@ -45,12 +46,14 @@ def _known_parameters(request: Request) -> None:
         raise InvalidJob(*(FieldError(f"#/{name[:64]}", "there is no such parameter") for name in strange))
 
 
-#: Accepts the jobs of requests; answers what was accepted, as it was the first time, and whether this is not the first.
-Intake = Together[Knock, tuple[dict[str, Any], bool]]
+#: What was accepted, as it was answered the first time, and whether this is not the first time.
+View = tuple[dict[str, Any], bool]
+#: Accepts the jobs of requests.
+Intake = Together[Knock, View]
 
 
-def accept(engine: Engine, knocks: Sequence[Knock]) -> list[tuple[dict[str, Any], bool] | Exception]:
-    """What `Intake` does."""
+def accept(engine: Engine, knocks: Sequence[Knock]) -> list[View | Exception]:
+    """What `Intake` does. An error may also be that of a job which was accepted, and cannot be shown."""
     answers = [_or_problem(each) for each in submit_each(engine, knocks)]
     views = iter(_views(engine, [each for each in answers if isinstance(each, Receipt)]))
 
@@ -204,7 +207,10 @@ def _not_json(error: Exception) -> InvalidJob:
 
 
 def _results(request: Request, engine: Engine, machine: Machine, jobs: Sequence[bytes]) -> Iterator[dict[str, Any]]:
-    """One chunk's results; where the ledger goes away, the jobs of this chunk were not accepted and can be repeated."""
+    """One chunk's results. A job whose result is an error of ours may have been accepted all the same.
+
+    It may be sent again: its reference makes that safe.
+    """
     try:
         receipts = submit_for(engine, machine, jobs, traceparents=[traceparent_of(request.scope)] * len(jobs))
     except Exception as error:  # noqa: BLE001 - every job gets its answer
@@ -213,22 +219,35 @@ def _results(request: Request, engine: Engine, machine: Machine, jobs: Sequence[
         return
     views = iter(_views(engine, [each for each in receipts if each.problem is None]))
     for receipt in receipts:
-        if receipt.problem is not None:
-            problem = of_error(receipt.problem)
-            yield {"status": problem.status, "problem": document(problem, request)}
-        else:
-            refund, replayed = next(views)
-            yield {"status": 202, "refund": refund} | ({"replayed": True} if replayed else {})
+        yield _result(next(views) if receipt.problem is None else receipt.problem, request)
 
 
-def _views(engine: Engine, receipts: Sequence[Receipt]) -> list[tuple[dict[str, Any], bool]]:
-    """What was accepted, as it was answered the first time; and whether this is not the first time."""
+def _result(answer: View | Exception, request: Request) -> dict[str, Any]:
+    if isinstance(answer, Exception):
+        problem = of_error(answer)
+        return {"status": problem.status, "problem": document(problem, request)}
+    refund, replayed = answer
+
+    return {"status": 202, "refund": refund} | ({"replayed": True} if replayed else {})
+
+
+def _views(engine: Engine, receipts: Sequence[Receipt]) -> list[View | Exception]:
+    """What was accepted, in order. It is all committed: an error says of one alone that it cannot be shown."""
     replayed = [each.refund for each in receipts if each.replayed and each.refund is not None]
     firsts = iter(lookup.as_accepted(engine, replayed) if replayed else ())
     shown = [next(firsts) if each.replayed else each.refund for each in receipts]
 
     return [
-        (refund_view(engine, refund), receipt.replayed)
+        _view(engine, refund, replayed=receipt.replayed)
         for refund, receipt in zip(shown, receipts, strict=True)
         if refund is not None
     ]
+
+
+def _view(engine: Engine, refund: Refund | Exception, *, replayed: bool) -> View | Exception:
+    if isinstance(refund, Exception):
+        return refund
+    try:
+        return refund_view(engine, refund), replayed
+    except Exception as error:  # noqa: BLE001 - it becomes an answer
+        return error

@@ -6,7 +6,6 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-from sqlalchemy.exc import OperationalError
 
 from cli.command import command, group
 from cli.errors import Unusable
@@ -20,6 +19,7 @@ from engine import operate
 from engine.people import Verb
 from engine.view import stamp
 from ledger import workers
+from ledger.session import AWAY
 from signals.depths import depths
 
 SILENT = 2
@@ -87,7 +87,7 @@ def probe_worker(
     try:
         with engine.ledger.read() as connection:
             found = [each["beat_at"] for each in workers.listed(connection) if each["kind"] == kind and _is_here(each)]
-    except OperationalError:
+    except AWAY:
         session.out.say("the ledger does not answer", alive=None)
         return None
     silent = engine.clock() - max(found) if found else None

@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError
 
 from domain.bulk import Kind, Phase, Result, too_many_failed
 from domain.errors import Forbidden, Refused
@@ -20,6 +20,7 @@ from engine.bulk import ended
 from engine.people import SYSTEM, Actor, Verb, recognise, require
 from ledger import bulk
 from ledger.bulk import Item, Operation
+from ledger.session import is_away
 
 log = structlog.get_logger(__name__)
 
@@ -111,9 +112,9 @@ def _carried_out(
         return Result.FAILED, str(error), None
     except IntegrityError:
         return Result.FAILED, "another refund holds its payment; try it again later", None
-    except OperationalError:
-        raise
     except Exception as error:
+        if is_away(error):
+            raise
         # One that cannot be done must not keep the others from being done.
         log.exception("bulk.item_failed", operation=held.id, refund_id=item.refund_id)
         return Result.FAILED, f"something failed here, the log says what: {type(error).__name__}", None

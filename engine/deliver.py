@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import structlog
 from msgspec.structs import replace
 from sqlalchemy import Connection
-from sqlalchemy.exc import OperationalError
 
 from domain.webhook import Health, Reply, Told, after_attempt, after_reply, signed
 from engine import tracing
@@ -20,6 +19,7 @@ from engine.redact import redacted_body
 from engine.webhooks import live_secrets, switched_off
 from ledger import deliveries, webhooks
 from ledger.deliveries import Delivery, Sent
+from ledger.session import is_away
 from ledger.webhooks import ENABLED, Endpoint
 
 log = structlog.get_logger(__name__)
@@ -194,11 +194,12 @@ class Desk:
             return await asyncio.get_running_loop().run_in_executor(
                 self._threads, lambda: exchange(self._engine, self._endpoint, tried, room=room)
             )
-        except OperationalError as error:
-            log.warning("webhook.waiting", endpoint=self._endpoint, error=type(error).__name__)
-            await self._patiently(tried)
-        except Exception:
-            log.exception("webhook.failed", endpoint=self._endpoint)
+        except Exception as error:
+            if is_away(error):
+                log.warning("webhook.waiting", endpoint=self._endpoint, error=type(error).__name__)
+                await self._patiently(tried)
+            else:
+                log.exception("webhook.failed", endpoint=self._endpoint)
 
         return Batch()
 

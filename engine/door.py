@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import OperationalError
 
 from domain.errors import FieldError, QuotaExceeded, Refused
 from engine.bootstrap import Engine
@@ -15,6 +14,7 @@ from engine.keys import Machine
 from engine.submit import Body, Receipt, accepted, submit_many
 from ledger import intake, keys
 from ledger.intake import Admission, Candidate, Result
+from ledger.session import is_away
 
 log = structlog.get_logger(__name__)
 
@@ -78,10 +78,12 @@ def _submit(engine: Engine, machine: Machine, knocks: Sequence[Knock]) -> Sequen
             traceparents=[each.traceparent for each in knocks],
             keys=[each.key for each in knocks],
         )
-    except OperationalError as error:
-        return [error] * len(knocks)  # the ledger is away: that is everybody's
     except Exception as error:
-        if len(knocks) > 1:  # nothing was accepted: what is wrong with one of them is not the others' fault
+        if is_away(error):
+            return [error] * len(knocks)  # that is everybody's
+        if len(knocks) > 1:
+            # What is wrong with one of them is not the others' fault. Should it have come after the commit, they are
+            # answered as what was accepted before.
             return [answer for each in knocks for answer in _submit(engine, machine, [each])]
         if not isinstance(error, Refused):
             log.exception("job.broken")

@@ -10,7 +10,6 @@ import msgspec
 import redis
 import structlog
 from sqlalchemy import Connection
-from sqlalchemy.exc import OperationalError
 
 from domain.errors import FieldError, InvalidJob, Refused
 from domain.job import MAX_BYTES
@@ -22,6 +21,7 @@ from engine.redact import redacted_body
 from engine.submit import Receipt, submit, submit_many
 from ledger import rejected
 from ledger.rejected import Rejection
+from ledger.session import is_away
 from signals.stream import Entry, Intake
 
 log = structlog.get_logger(__name__)
@@ -39,9 +39,11 @@ def take(engine: Engine, stream: Intake, entries: Sequence[Entry]) -> int:
         return 0
     try:
         return _take(engine, stream, entries)
-    except (OperationalError, redis.RedisError):
-        raise  # the database or Redis is away: everything stays in the stream
+    except redis.RedisError:
+        raise  # away: everything stays in the stream
     except Exception as error:
+        if is_away(error):
+            raise
         log.exception("intake.failed", entries=len(entries))
         if len(entries) > 1:
             return sum(take(engine, stream, [entry]) for entry in entries)
@@ -103,14 +105,14 @@ def refuse_message(engine: Engine, message: Any, source: str) -> None:
 def take_one(engine: Engine, job: Any, source: str, *, actor: str, via: str, traceparent: str | None = None) -> Receipt:
     """Accept one job that came as a message; what cannot be accepted is kept as a dead letter under `source`.
 
-    Raises only OperationalError: the ledger is away, and the message must be given back.
+    Raises only SQLAlchemyError: the ledger is away, or could not even keep it, and the message must be given back.
     """
     raw = job if isinstance(job, bytes) else _text(job).encode("utf-8", "replace")
     try:
         receipt = submit(engine, raw, actor=actor, via=via, traceparent=traceparent)
-    except OperationalError:
-        raise
     except Exception as error:
+        if is_away(error):
+            raise
         log.exception("intake.failed", source=source)
         receipt = Receipt(problem=InvalidJob(FieldError("#", f"cannot be processed: {type(error).__name__}")))
     if receipt.problem is not None:

@@ -1,7 +1,7 @@
 """What a machine sees of the ledger: the refunds and payments of its own accounts, and nothing else."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -108,14 +108,27 @@ def withdraw(engine: Engine, machine: Machine, refund_id: str, *, reason: str) -
         raise
 
 
-def as_accepted(engine: Engine, found: Sequence[Refund]) -> list[Refund]:
-    """Refunds as they stood when they were accepted, whatever has become of them: the first answer, once more."""
-    renewed = [each.id for each in found if each.handle_no > 1]
-    with engine.ledger.read() as connection:
-        firsts = journal.firsts(connection, [each.id for each in found])
-        handles = queries.first_handles(connection, renewed)
+def as_accepted(engine: Engine, found: Sequence[Refund]) -> list[Refund | Exception]:
+    """Refunds as they stood when they were accepted, whatever has become of them: the first answer, once more.
 
-    return [_as_accepted(each, firsts[each.id], handles.get(each.id, each.handle)) for each in found]
+    What one of them cannot be told for stands in its place: accepted it is.
+    """
+    renewed = [each.id for each in found if each.handle_no > 1]
+    try:
+        with engine.ledger.read() as connection:
+            firsts = journal.firsts(connection, [each.id for each in found])
+            handles = queries.first_handles(connection, renewed)
+    except Exception as error:  # noqa: BLE001 - it becomes an answer
+        return [error] * len(found)
+
+    return [_or_why_not(each, firsts, handles) for each in found]
+
+
+def _or_why_not(refund: Refund, firsts: Mapping[str, dict[str, Any]], handles: Mapping[str, str]) -> Refund | Exception:
+    try:
+        return _as_accepted(refund, firsts[refund.id], handles.get(refund.id, refund.handle))
+    except Exception as error:  # noqa: BLE001 - it becomes an answer
+        return error
 
 
 def _as_accepted(refund: Refund, first: dict[str, Any], handle: str) -> Refund:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import redis
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from domain.errors import (
@@ -19,6 +19,7 @@ from domain.errors import (
     Refused,
     Unauthenticated,
 )
+from ledger.session import is_away
 
 QUOTA_TYPE = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 _SERVER_FAULTS = 500
@@ -85,7 +86,7 @@ def problem_of(error: BaseException) -> Problem | None:
             return _quota(error)
         case Refused():
             return _refusal(error)
-        case OperationalError() | InterfaceError():
+        case DBAPIError() if is_away(error):
             return away("database-unreachable", f"the database does not answer: {first_line(error.orig or error)}")
         case PoolTimeout():
             return away("overloaded", "every connection to the database is taken")

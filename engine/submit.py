@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import structlog
 from sqlalchemy import Connection
 
 from domain.errors import Conflict, FieldError, InvalidJob, Refused
@@ -22,6 +23,8 @@ from engine.people import Actor, Verb, require
 from ledger import intake
 from ledger.approvals import ask_to_send
 from ledger.intake import Admission, Candidate, Result
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,9 +323,7 @@ def _refusal(code: str, pointer: str, detail: str) -> Refused:
 
 def _conflict(engine: Engine, candidate: Candidate, earlier: Refund | None) -> Conflict:
     """Another content under a known reference: the differing fields are named, their values are not."""
-    pointers: tuple[str, ...] = ()
-    if earlier is not None:
-        pointers = differing(_content(engine, earlier), _content(engine, candidate.refund))
+    pointers = _differing(engine, earlier, candidate.refund) if earlier is not None else ()
     named = ", ".join(pointers) or "its content"
 
     return Conflict(
@@ -333,6 +334,15 @@ def _conflict(engine: Engine, candidate: Candidate, earlier: Refund | None) -> C
             FieldError(pointer, "differs from the accepted job", "reference-conflict") for pointer in pointers
         ),
     )
+
+
+def _differing(engine: Engine, earlier: Refund, refund: Refund) -> tuple[str, ...]:
+    """The fields; none where what was accepted then cannot be read now, which is no reason to fail after the commit."""
+    try:
+        return differing(_content(engine, earlier), _content(engine, refund))
+    except Exception:
+        log.exception("conflict.unreadable", refund_id=earlier.id)
+        return ()
 
 
 def _content(engine: Engine, refund: Refund) -> dict[str, Any]:

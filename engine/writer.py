@@ -11,18 +11,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
-from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, InternalError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DataError, IntegrityError
 
 from domain.refund import Refund
 from ledger.refunds import Change, apply
-from ledger.session import Ledger
+from ledger.session import AWAY, Ledger
 
 log = structlog.get_logger(__name__)
 
 MOST = 500
-# The database restarts, fails over, or is read-only for a moment.
-AWAY = (OperationalError, InternalError, InterfaceError, PoolTimeoutError)
 PATIENCE = 30.0
 
 

@@ -13,7 +13,7 @@ from domain.job import canonical
 from domain.refund import Refund
 from ledger.models import event, outbox, payment, refund, search_term
 from ledger.refunds import COLUMNS, chained, load
-from ledger.session import OverRows, Writes, insert_new
+from ledger.session import OverRows, Overtaken, Writes, insert_new
 from ledger.terms import terms
 
 
@@ -58,11 +58,12 @@ class Admission:
 
 @dataclass(slots=True)
 class _Purse:
-    """A payment's money while a batch is admitted, under the row's lock."""
+    """A payment's money while a batch is admitted, under the row's lock. `known`: others have named it before."""
 
     currency: str | None
     captured: int | None
     used: int
+    known: bool
     learned: int | None = None
     currency_learned: str | None = None
     reserved: int = 0
@@ -76,27 +77,29 @@ Key = tuple[str, str]
 
 
 def accept(connection: Connection, candidates: Sequence[Candidate]) -> list[Admission]:
-    """Admit each candidate, or say why not, in order. Concurrent callers of one reference wait for each other."""
+    """Admit each candidate, or say why not, in order. Concurrent callers of one reference wait for each other.
+
+    To be called by `Ledger.run`: raises Overtaken.
+    """
     firsts: dict[Key, Candidate] = {}
     for candidate in candidates:
         firsts.setdefault(_key(candidate), candidate)
     earlier = _earlier(connection, firsts)
     fresh = [candidate for key, candidate in firsts.items() if key not in earlier]
     purses = _lock_payments(connection, fresh)
+    # Whoever held a payment's lock before may have admitted a twin: then the answer is the twin's, and our own job must
+    # take nothing out of the purse. Nobody held that of a new payment, as most are: for those nothing is asked.
+    earlier |= _earlier(connection, [_key(each) for each in fresh if purses[_payment(each)].known])
+    fresh = [each for each in fresh if _key(each) not in earlier]
     staged: dict[Key, Candidate] = {}
     answers: dict[Key, Admission] = {}
     for candidate in fresh:
-        admission = _judge(candidate, purses[candidate.refund.account, candidate.refund.payment_ref])
+        admission = _judge(candidate, purses[_payment(candidate)])
         answers[_key(candidate)] = admission
         if admission.result is Result.ACCEPTED and admission.refund is not None:
             staged[_key(candidate)] = replace(candidate, refund=admission.refund)
-    # A twin may have been admitted while the payment's lock was waited for: then the answer is the twin's.
-    refused = [key for key, admission in answers.items() if admission.result is not Result.ACCEPTED]
-    earlier |= _earlier(connection, refused)
-    created = _insert(connection, list(staged.values()))
-    lost = {key: candidate for key, candidate in staged.items() if candidate.refund.id not in created}
-    _reserve(connection, (candidate for key, candidate in staged.items() if key not in lost), purses)
-    earlier |= _earlier(connection, lost)
+    _insert(connection, list(staged.values()))
+    _reserve(connection, staged.values(), purses)
     again = [each for each in candidates if _deserves_its_own_answer(each, firsts, answers, earlier)]
     second = dict(zip(map(id, again), accept(connection, again) if again else (), strict=True))
 
@@ -122,6 +125,10 @@ def _deserves_its_own_answer(
 
 def _key(candidate: Candidate) -> Key:
     return candidate.refund.account, candidate.refund.reference
+
+
+def _payment(candidate: Candidate) -> Key:
+    return candidate.refund.account, candidate.refund.payment_ref
 
 
 def _answer(
@@ -161,6 +168,7 @@ def _earlier(connection: Connection, keys: Iterable[Key]) -> dict[Key, tuple[Ref
     return {(row.account, row.reference): (load(row), row.content_hash) for row in _EARLIER.run(connection, wanted)}
 
 
+_PAYMENT = payment.c.account + "/" + payment.c.ref
 _LOCKED_PAYMENTS = OverRows(
     {"account": Text(), "ref": Text()},
     lambda values: (
@@ -174,14 +182,19 @@ _LOCKED_PAYMENTS = OverRows(
 
 def _lock_payments(connection: Connection, candidates: Sequence[Candidate]) -> dict[Key, _Purse]:
     """The candidates' payments, made where missing, locked in one order."""
-    wanted = {(each.refund.account, each.refund.payment_ref): each.refund.created_at for each in candidates}
+    wanted = {_payment(each): each.refund.created_at for each in candidates}
     if not wanted:
         return {}
     values = [{"account": account, "ref": ref, "created_at": at} for (account, ref), at in sorted(wanted.items())]
-    insert_new(connection, payment, values, ("account", "ref"), payment.c.ref)
+    new = insert_new(connection, payment, values, ("account", "ref"), _PAYMENT)
     found = _LOCKED_PAYMENTS.run(connection, values)
 
-    return {(row.account, row.ref): _Purse(row.currency, row.captured, row.reserved + row.refunded) for row in found}
+    return {
+        (row.account, row.ref): _Purse(
+            row.currency, row.captured, row.reserved + row.refunded, known=f"{row.account}/{row.ref}" not in new
+        )
+        for row in found
+    }
 
 
 def _judge(candidate: Candidate, purse: _Purse) -> Admission:
@@ -217,15 +230,18 @@ def _judge(candidate: Candidate, purse: _Purse) -> Admission:
     return Admission(result=Result.ACCEPTED, refund=wanted)
 
 
-def _insert(connection: Connection, candidates: Sequence[Candidate]) -> set[str]:
+def _insert(connection: Connection, candidates: Sequence[Candidate]) -> None:
     if not candidates:
-        return set()
+        return
     staged = [_created(candidate) for candidate in candidates]
     created = insert_new(connection, refund, [row for row, _ in staged], ("account", "reference"), refund.c.id)
+    if len(created) < len(staged):
+        # Others have just admitted one of the references for another payment, whose lock was not ours; and the purses
+        # were charged for it before the others were judged.
+        raise Overtaken
     writes = Writes(connection)
-    let_in = [row for row, _ in staged if row["id"] in created]
-    writes.insert(event, [told for row, told in staged if row["id"] in created])
-    writes.insert(search_term, [term for row in let_in for term in terms(row)])
+    writes.insert(event, [told for _, told in staged])
+    writes.insert(search_term, [term for row, _ in staged for term in terms(row)])
     writes.insert(
         outbox,
         [
@@ -237,12 +253,10 @@ def _insert(connection: Connection, candidates: Sequence[Candidate]) -> set[str]
                 "version": 1,
                 "at": row["created_at"],
             }
-            for row in let_in
+            for row, _ in staged
         ],
     )
     writes.carry_out()
-
-    return created
 
 
 def _created(candidate: Candidate) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -38,13 +38,30 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, InvalidatePoolError
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, InvalidatePoolError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.types import TypeEngine
 
 T = TypeVar("T")
 
 # serialization_failure, deadlock_detected: the database undid everything and asks to try again.
 _RETRIED = frozenset({"40001", "40P01"})
+#: The database restarts, fails over, is read-only for a moment, or has no connection left.
+AWAY = (OperationalError, InternalError, InterfaceError, PoolTimeoutError)
+# Read-only, idle in a transaction for too long, in one for too long: what psycopg calls internal, and is everybody's.
+_PASSING = frozenset({"25006", "25P03", "25P04"})
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether it is one of AWAY, and surely about the database: the others of its internal errors may be one row's."""
+    if isinstance(error, InternalError):
+        return getattr(error.orig, "sqlstate", None) in _PASSING
+
+    return isinstance(error, AWAY)
+
+
+class Overtaken(Exception):
+    """Raised by work that must be done again, over what others have committed meanwhile."""
 
 
 class Ledger:
@@ -68,11 +85,14 @@ class Ledger:
             yield connection
 
     def run(self, work: Callable[[Connection], T], *, tries: int = 5) -> T:
-        """`work` in one transaction, done again when the database undid it to break a deadlock."""
+        """`work` in one transaction, done again when others have overtaken it, or the database broke a deadlock."""
         for left in range(tries - 1, -1, -1):
             try:
                 with self.write() as connection:
                     return work(connection)
+            except Overtaken:
+                if left == 0:
+                    raise
             except DBAPIError as error:
                 if left == 0 or getattr(error.orig, "sqlstate", None) not in _RETRIED:
                     raise

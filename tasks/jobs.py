@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from celery.exceptions import Reject
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from engine import door, erasure, samples, schedule, tracing
 from engine import tick as rounds
@@ -36,7 +36,7 @@ def submit(self: Any, *given: Any, **named: Any) -> None:
             take_one(engine, job, source, actor="celery", via="celery", traceparent=trace)
         else:
             refuse_message(engine, {"args": given, "kwargs": named}, source)
-    except OperationalError as error:
+    except SQLAlchemyError as error:  # neither accepted nor kept: acknowledged, it would be lost
         time.sleep(LEDGER_AWAY)
         raise Reject(error, requeue=True) from None
 

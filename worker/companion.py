@@ -8,7 +8,6 @@ from collections.abc import Callable
 
 import redis
 import structlog
-from sqlalchemy.exc import OperationalError
 
 from config import RELEASE
 from config.logging import configure as configure_logging
@@ -21,6 +20,7 @@ from engine.inbox import take
 from engine.relay import relay
 from ledger import webhooks, workers
 from ledger.migrate import head
+from ledger.session import is_away
 from signals.client import connect
 from signals.stream import Intake
 from tasks.app import configure
@@ -60,12 +60,13 @@ class Companion:
         while not self._stop.is_set():
             try:
                 loop()
-            except (redis.RedisError, OperationalError, OSError) as error:
-                log.warning("companion.waiting", loop=loop.__name__, error=type(error).__name__)
-                self._stop.wait(0.5)
-            except Exception:
-                log.exception("companion.failed", loop=loop.__name__)
-                self._stop.wait(1.0)
+            except Exception as error:
+                if is_away(error) or isinstance(error, (redis.RedisError, OSError)):
+                    log.warning("companion.waiting", loop=loop.__name__, error=type(error).__name__)
+                    self._stop.wait(0.5)
+                else:
+                    log.exception("companion.failed", loop=loop.__name__)
+                    self._stop.wait(1.0)
 
     # -- jobs in -----------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from engine import notifications
-from engine.writer import AWAY
+from ledger.session import AWAY
 from sandbox.app import ALL
 from sandbox.core import Refund
 from sandbox.edge import Message

@@ -19,8 +19,9 @@ from engine import look, notifications
 from engine.account import Account
 from engine.bootstrap import Engine, bootstrap
 from engine.pump import Pump
-from engine.writer import AWAY, PATIENCE, Result, write
+from engine.writer import PATIENCE, Result, write
 from ledger.refunds import Change
+from ledger.session import AWAY
 from sandbox.accounts import credentials
 from sandbox.core import Received
 from sandbox.faults import Fault, FaultPlan, Kind, Rule

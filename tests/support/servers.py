@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +231,16 @@ class Databases:
         """Remove it, connections or not."""
         self._do(f'DROP DATABASE IF EXISTS "{url.rpartition("/")[2]}" WITH (FORCE)')
 
+    @contextlib.contextmanager
+    def read_only(self, url: str) -> Iterator[None]:
+        """For a while nothing can be written to this database, as during a failover; the connections to it are new."""
+        name = url.rpartition("/")[2]
+        self._alter(name, "SET default_transaction_read_only = on")
+        try:
+            yield
+        finally:
+            self._alter(name, "RESET default_transaction_read_only")
+
     def template(self, name: str, prepare: Callable[[str], None]) -> str:
         """The name of a template that `prepare` filled, given its URL; made once for all workers of a run."""
         with self.connect() as connection:
@@ -246,6 +256,11 @@ class Databases:
         self._do(f'CREATE DATABASE "{draft}"')
         prepare(self.url(draft))
         self._do(f'ALTER DATABASE "{draft}" RENAME TO "{name}"')
+
+    def _alter(self, name: str, what: str) -> None:
+        with self.connect() as connection:
+            connection.execute(f'ALTER DATABASE "{name}" {what}'.encode())
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
 
     def _do(self, statement: str) -> None:
         with self.connect() as connection:

@@ -96,6 +96,20 @@ def test_a_database_that_restarts_under_load_loses_no_accepted_job(serve, own_po
     assert told == {503}
 
 
+def test_jobs_are_repeatable_while_the_database_is_read_only(serve, postgres, postgres_url):
+    api = serve(postgres_url)
+    with api.client() as client:
+        assert client.post("/v1/refunds", json=job("before")).status_code == 202
+        with postgres.read_only(postgres_url):
+            answers = [client.post("/v1/refunds", json=job(f"R-{number}")) for number in range(5)]
+            batches = [client.post("/v1/refunds/batch", json=[job("R-5"), job("R-6")]) for _ in range(2)]
+        results = [result for each in batches for result in each.json()]
+
+        assert {(each.status_code, each.json()["code"]) for each in answers} == {(503, "database-unreachable")}
+        assert {(each["status"], each["problem"]["retryable"]) for each in results} == {(503, True)}
+        wait_until(lambda: client.post("/v1/refunds", json=job("R-0")).status_code == 202, what="the job accepted")
+
+
 def test_a_job_is_accepted_on_sqlite_as_well_by_many_at_once(serve, sqlite_url):
     api = serve(sqlite_url)
     answers = []

@@ -1,8 +1,9 @@
 import random
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from domain.refund import Refund
 from domain.state import State
@@ -97,6 +98,72 @@ def test_of_two_jobs_of_one_reference_submitted_at_once_one_is_a_conflict(ledger
 
     assert sorted(results(answers)) == [Result.ACCEPTED, Result.CONFLICT]
     assert money(ledger).reserved == 100
+
+
+def behind(ledger, first, *candidates):
+    """What the candidates are answered whose transaction has read the references before that of `first` commits."""
+    with ThreadPoolExecutor(1) as pool:
+        with ledger.write() as connection:
+            assert results(intake.accept(connection, [first])) == [Result.ACCEPTED]
+            answers = pool.submit(accept, ledger, *candidates)
+            until_somebody_waits(ledger)
+        return answers.result(10)
+
+
+def until_somebody_waits(ledger):
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    until = time.monotonic() + 10
+    while True:
+        with ledger.read() as connection:
+            if connection.execute(waiting).scalar():
+                return
+        assert time.monotonic() < until, "nobody waits for a lock"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("used", [0, 40])
+@pytest.mark.parametrize(
+    ("second", "amount"), [({"amount": 40}, 40), ({"amount": None}, 60), ({"amount": 40, "expect": 60}, 40)]
+)
+def test_a_twin_that_is_admitted_meanwhile_takes_nothing_from_the_others(postgres_ledger, used, second, amount):
+    if used:
+        accepted(postgres_ledger, captured=100 + used, amount=used)
+    twin = {"reference": "R-1", "content": "same", "captured": 100 + used, "amount": 40}
+    answers = behind(
+        postgres_ledger,
+        a_candidate(**twin),
+        a_candidate(**twin),
+        a_candidate(reference="R-2", captured=100 + used, **second),
+    )
+
+    assert results(answers) == [Result.REPLAYED, Result.ACCEPTED]
+    assert answers[1].refund.amount == amount
+    assert money(postgres_ledger).reserved == used + 40 + amount
+
+
+def test_nothing_is_learned_from_a_job_whose_reference_was_taken_meanwhile_for_another_payment(postgres_ledger):
+    theirs = a_candidate(reference="R-1", content="theirs", payment_ref="a", payment_id="a")
+    ours = {"payment_ref": "b", "payment_id": "b"}
+    answers = behind(
+        postgres_ledger,
+        theirs,
+        a_candidate(reference="R-1", content="ours", captured=500, **ours),
+        a_candidate(captured=None, currency=None, refund=a_refund(amount=None, currency=None, resolved=False, **ours)),
+    )
+
+    assert results(answers) == [Result.CONFLICT, Result.ACCEPTED]
+    assert (answers[1].refund.amount, answers[1].refund.currency) == (None, None)
+    stands = money(postgres_ledger, "b")
+    assert (stands.captured, stands.currency, stands.reserved) == (None, None, 0)
+
+
+def test_new_payments_are_not_asked_for_twins(postgres_ledger, count_statements):
+    def of(payment):
+        return lambda: accept(postgres_ledger, a_candidate(payment_ref=payment, payment_id=payment))
+
+    assert count_statements(of("a")) == count_statements(of("b")) < count_statements(of("a"))
 
 
 def test_partial_refunds_that_race_stay_inside_the_cap(ledger):

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import DataError, OperationalError
 
 from domain.errors import Refused
@@ -143,3 +143,14 @@ def test_what_the_ledger_refuses_of_one_job_is_its_own_fault(engine, monkeypatch
 
     assert [said(each) for each in answers[::2]] == ["R-1", "R-3"]
     assert isinstance(answers[1], DataError)
+
+
+def test_what_was_accepted_earlier_and_cannot_be_read_is_a_conflict_of_its_own(engine):
+    door.submit_each(engine, [knock("R-1", customer={"last_name": "Smith"})])
+    with engine.ledger.write() as connection:
+        connection.execute(update(refund).values(personal=b"sealed with a key that is gone"))
+    answers = door.submit_each(engine, [knock("R-1", amount=1), knock("R-2"), knock("R-3")])
+
+    assert [said(each) for each in answers] == ["reference-conflict", "R-2", "R-3"]
+    assert [each.replayed for each in answers[1:]] == [False, False]
+    assert str(answers[0].problem).endswith("with another content: its content")

@@ -19,6 +19,12 @@ from engine.problems import problem_of
 FAULT = FieldError("#/amount", "is missing")
 
 
+def internal(sqlstate):
+    said = Exception("said by the server")
+    said.sqlstate = sqlstate
+    return exc.InternalError("INSERT", {}, said)
+
+
 @pytest.mark.parametrize(
     ("error", "status", "code", "retryable"),
     [
@@ -35,6 +41,10 @@ FAULT = FieldError("#/amount", "is missing")
         (QuotaExceeded("jobs-per-hour", "no", retry_after=5), 429, "quota-exceeded", True),
         (ConfigurationError("a.b: expected more"), 500, "settings-invalid", True),
         (exc.OperationalError("SELECT 1", {}, Exception("gone\nmore")), 503, "database-unreachable", True),
+        (internal("25006"), 503, "database-unreachable", True),  # read-only
+        (internal("25P03"), 503, "database-unreachable", True),  # idle for too long
+        (internal("25P04"), 503, "database-unreachable", True),  # at work for too long
+        (exc.InterfaceError("INSERT", {}, Exception("closed")), 503, "database-unreachable", True),
         (exc.TimeoutError("pool"), 503, "overloaded", True),
         (redis.ConnectionError("gone"), 503, "redis-unreachable", True),
     ],
@@ -58,6 +68,6 @@ def test_a_quota_says_which_and_until_when():
     assert problem.document()["violated-policies"] == ["jobs-per-hour"]
 
 
-@pytest.mark.parametrize("error", [ValueError("ours"), RefundError("ours"), KeyError("ours")])
+@pytest.mark.parametrize("error", [ValueError("ours"), RefundError("ours"), KeyError("ours"), internal("XX000")])
 def test_a_defect_is_no_problem_of_the_caller(error):
     assert problem_of(error) is None
