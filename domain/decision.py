@@ -343,7 +343,10 @@ def _asked_on(
     pause: bool = False,
     note: str = "",
 ) -> Decision:
-    """It waits for the provider, or for a person, and nothing was learned: ask again at its pace, to the horizon."""
+    """It waits for the provider, or for a person, and nothing was learned: ask again at its pace, to the horizon.
+
+    `note`: what a person is told who gets it then. Whoever has it already keeps the words that it came with.
+    """
     if case.state is State.PENDING and now >= case.since + policy.poll_horizon:
         return _review(
             case, Cause.HORIZON_PASSED, now, policy, facts=facts, note=note, ambiguous=case.provider_refund_id is None

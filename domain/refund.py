@@ -182,6 +182,9 @@ def decided(refund: Refund, decision: Decision, now: float, *, alone: bool) -> R
     """The refund after `decision`. `alone`: its provider wants one refund per payment at a time."""
     facts = decision.facts
     failure = decision.failure
+    words = said(decision.note or facts.alert)
+    # What waits for a person, or is over, stands as it was explained until an answer explains it anew.
+    stays = decision.state is refund.state and (refund.state is State.REVIEW or refund.state in FINAL)
     after = moved(
         refund,
         decision.state,
@@ -192,8 +195,8 @@ def decided(refund: Refund, decision: Decision, now: float, *, alone: bool) -> R
         provider_refund_id=refund.provider_refund_id or clean(facts.provider_refund_id, 255),
         provider_status=clean(facts.status, 255) or refund.provider_status,
         reconciliation_id=clean(facts.reconciliation_id, 255) or refund.reconciliation_id,
-        note=said(decision.note or facts.alert),
-        cause=decision.cause or (refund.cause if decision.state is State.REVIEW else None),
+        note=words or (refund.note if stays and decision.cause is None else None),
+        cause=decision.cause or (refund.cause if stays else None),
         # Only a refund that is proven unsent starts a new lifetime; a pending one may come to be replayed.
         replay_until=None if decision.state is State.QUEUED else refund.replay_until,
     )

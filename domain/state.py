@@ -49,9 +49,6 @@ MOVES: dict[State, frozenset[State]] = {
 FINAL = frozenset({S.SUCCEEDED, S.FAILED, S.CANCELLED, S.REVERSED, S.SETTLED})
 OPEN = frozenset(S) - FINAL
 
-# Money may have moved, or not: nobody can say yet.
-UNCERTAIN = frozenset({S.SENDING, S.UNKNOWN, S.REVIEW})
-
 _HOLDS: dict[State, Hold] = {
     **dict.fromkeys(OPEN, Hold.RESERVED),
     S.SUCCEEDED: Hold.REFUNDED,

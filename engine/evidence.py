@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from domain.decision import Cause, Decision, decide
 from domain.outcome import Declined, NotSent, Outcome, Pending, Succeeded, Unknown, facts_of
 from domain.refund import Refund, decided, said
-from domain.state import FINAL, MOVES, State
+from domain.state import FINAL, MOVES, Hold, State
 from engine.account import Account
 from engine.bootstrap import Engine
 from engine.operate import pause_by_itself
@@ -216,9 +216,17 @@ def _keep(
 
 def _on_evidence(refund: Refund, asked: Refund, outcome: Outcome, now: float, account: Account) -> Decision | None:
     """The step that evidence asks for; None: it is kept as an event, and nothing moves."""
-    same = refund.handle == asked.handle
+    facts = facts_of(outcome)
+    # Whichever handle was asked about: under this id our refund stands.
+    known = facts.provider_refund_id is not None and facts.provider_refund_id == refund.provider_refund_id
+    same = known or refund.handle == asked.handle
     tells = isinstance(outcome, (Succeeded, Pending)) or (isinstance(outcome, Declined) and outcome.own_record and same)
     if not tells or refund.case().people_only:
+        return None
+    if same and isinstance(outcome, Pending) and refund.state in FINAL:
+        # No step leads back to waiting. Where the money is released it may be paid after all: a person must know.
+        if refund.hold is Hold.RELEASED:
+            log.error("evidence.unplaced", refund_id=refund.id, state=refund.state, handle=asked.handle)
         return None
     if same and refund.state is not State.QUEUED:
         return decide(refund.case(), outcome, now, account.policy, 0.5)
@@ -234,7 +242,7 @@ def _on_evidence(refund: Refund, asked: Refund, outcome: Outcome, now: float, ac
         state=State.REVIEW,
         due_at=now + account.policy.review_poll if same else None,
         ambiguous=True,
-        facts=facts_of(outcome),
+        facts=facts,
         cause=Cause.CONTRADICTION if same else Cause.TWO_HANDLES,
         alert=f"the provider speaks of {asked.handle}, which had been given up: money may have moved under it",
     )

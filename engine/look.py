@@ -159,16 +159,34 @@ class Look:
             await self._ask(replace(refund, handle=handle, provider_refund_id=None))
         elif refund.state in FINAL and hint.proven and claim is not None and _agrees(refund, claim):
             self.results.append(f"{refund.id} is {refund.state}, as it says")
-        elif refund.leased_by is not None:
-            self.wait(f"a worker has {refund.id}", refund.due_at)
+        elif (until := self._in_hand(refund)) is not None:
+            self.wait(f"a worker has {refund.id}", until)
+        elif not self._can_ask(refund):
+            await self._ask_by_hinted_id(refund, hint)
         elif refund.state in FINAL or refund.state in (State.QUEUED, State.AWAITING_APPROVAL):
             await self._ask(refund)
-        elif refund.provider_refund_id is None and not self.account.policy.can_lookup:
-            await self._ask_by_hinted_id(refund, hint)
         elif await self.blocking(self._hasten, refund.id):
             self.results.append(f"{refund.id} is asked about")
         else:
             self.wait(f"{refund.id} is changing", None)
+
+    def _can_ask(self, refund: Refund) -> bool:
+        return refund.provider_refund_id is not None or self.account.policy.can_lookup
+
+    def _in_hand(self, refund: Refund) -> float | None:
+        """Until when a worker may learn more of it than is told here; None where nobody has it.
+
+        What no look-up finds is only left alone while its answer can still come: when the lease of a lost worker ends
+        it is sent again, and what the provider has of an earlier handle must be known before that.
+        """
+        if refund.leased_by is None:
+            return None
+        if self._can_ask(refund):
+            return refund.due_at
+        answered = refund.updated_at + self.account.policy.total_timeout
+        is_out = refund.state in (State.SENDING, State.UNKNOWN) and self.engine.clock() < answered
+
+        return answered if is_out else None
 
     def _hasten(self, refund_id: str) -> bool:
         """Make it due, and ring; no look-up before it could mean something. False where a worker has it."""
@@ -211,7 +229,17 @@ class Look:
         if asked.problem is not None or len(ours) != 1:
             self.wait(f"{refund.id}: {asked.problem or 'the provider does not show it as ours'}", None)
             return
-        await self._evidence(refund, evidence(ours[0]) or Pending(facts=facts(ours[0])))
+        handle = ours[0].handle or await self.blocking(self._meant, refund)
+        await self._evidence(replace(refund, handle=handle), evidence(ours[0]) or Pending(facts=facts(ours[0])))
+
+    def _meant(self, refund: Refund) -> str:
+        """Of which handle a record is that shows our id alone, which is the same under each (SmartRetry).
+
+        No answer has named the new handle's own id yet, so it may be that of one which was given up in doubt. Taken for
+        the new one's, its no would release money that the new one may have moved, and its yes would hide that.
+        """
+        with self.engine.ledger.read() as connection:
+            return notification.given_up(connection, refund) or refund.handle
 
     async def _evidence(self, refund: Refund, outcome: Outcome) -> None:
         if not isinstance(outcome, Succeeded | Pending | Declined):

@@ -12,7 +12,7 @@ from providers.base import RefundOrder
 
 
 def order_of(vault: Vault, refund: Refund, *, seen: frozenset[str] | None = None) -> RefundOrder:
-    """The order of a stored refund; customer and bank data are opened here and nowhere else. Raises NewerForm."""
+    """The order of a stored refund; what is sealed of it is opened for the adapter. Raises NewerForm."""
     job = stored(refund.job)
     personal = msgspec.json.decode(vault.open(refund.personal)) if refund.personal else {}
 
@@ -53,4 +53,5 @@ def _order(
         metadata=job.get("metadata", {}),
         provider_refund_id=refund.provider_refund_id,
         seen=seen,
+        missed=refund.absent,
     )

@@ -291,6 +291,20 @@ def by_old_handle(connection: Connection, account: str, payment_ref: str, handle
     )
 
 
+def given_up(connection: Connection, standing: Refund) -> str | None:
+    """The last handle but its own under which something of a refund may have reached the provider."""
+    doubtful = or_(attempt.c.outcome.is_(None), attempt.c.outcome.not_in(("notsent", "declined")))
+    query = (
+        select(attempt.c.handle)
+        .where(attempt.c.refund_id == standing.id, attempt.c.no <= standing.attempts)
+        .where(attempt.c.handle != standing.handle, doubtful)
+        .order_by(attempt.c.no.desc())
+        .limit(1)
+    )
+
+    return connection.execute(query).scalar()
+
+
 def by_id(connection: Connection, account: str, refund_id: str) -> list[Refund]:
     """A refund by our own id."""
     return _found(connection, refund.c.id == refund_id, refund.c.account == account)

@@ -214,12 +214,8 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
             return
 
 
-def rows(connection: Connection, columns: Mapping[str, TypeEngine[Any]]) -> FromClause:
-    """A table of the rows in the parameter `rows` (see `packed`): one statement text for any number of rows."""
-    return _table(columns, sqlite=connection.dialect.name == "sqlite")
-
-
 def _table(columns: Mapping[str, TypeEngine[Any]], *, sqlite: bool, parameter: str = "rows") -> FromClause:
+    """A table of the rows in a parameter (see `packed`): one statement text for any number of rows."""
     if sqlite:
         each = func.json_each(bindparam(parameter, type_=Text)).table_valued("value")
         fields = [func.json_extract(each.c.value, f"$.{name}").label(name) for name in columns]
@@ -234,12 +230,12 @@ def _table(columns: Mapping[str, TypeEngine[Any]], *, sqlite: bool, parameter: s
 
 
 def packed(values: Sequence[Mapping[str, Any]], parameter: str = "rows") -> dict[str, str]:
-    """The parameter that `rows` reads."""
+    """The parameter that `OverRows` reads."""
     return {parameter: msgspec.json.encode(values).decode()}
 
 
 class OverRows:
-    """A statement over `rows`, built once: `build` receives the table of rows and answers the statement."""
+    """A statement over many rows, built once: `build` receives the table of rows and answers the statement."""
 
     def __init__(self, columns: Mapping[str, TypeEngine[Any]], build: Callable[[FromClause], Executable]) -> None:
         self._columns, self._build = columns, build

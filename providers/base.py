@@ -89,7 +89,8 @@ class RefundOrder:
     """All that an adapter may read of a refund. Amounts in minor units (ISO 4217).
 
     `whole`: the refund takes everything of an untouched payment. `seen`: the ids of the payment's refunds just before
-    our first sending (None: not sent yet), for providers whose look-up cannot match by our handle.
+    our first sending (None: not sent yet), for providers whose look-up cannot match by our handle. `missed`: since our
+    last sending a look-up has found nothing when it should have; what appears there later needs more to be ours.
     """
 
     refund_id: str
@@ -114,6 +115,7 @@ class RefundOrder:
     metadata: Mapping[str, str] = field(default_factory=dict)
     provider_refund_id: str | None = None
     seen: frozenset[str] | None = None
+    missed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

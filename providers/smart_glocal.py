@@ -208,7 +208,7 @@ class SmartGlocal:
             return after
         missing = Unknown(reason="the session does not list our refund yet")
 
-        return self._find(after, replace(order, seen=seen), nothing=missing)
+        return self._find(after, replace(order, seen=seen, missed=False), nothing=missing)
 
     def status(self, order: RefundOrder) -> Question:
         """POST session/status, by the refund's id."""
@@ -403,6 +403,9 @@ class SmartGlocal:
         fitting = [each for each in new if each.metadata in (None, "") and _equal(each, order)]
         if len(fitting) != 1:
             return Unknown(reason=f"{len(new)} new refunds, {len(fitting)} could be ours", contradiction=True)
+        if order.missed:
+            words = f"refund {fitting[0].id} of equal amount appeared after ours had not been found: it may be ours"
+            return Unknown(reason=words, contradiction=True)
 
         return self._judge(fitting[0])
 

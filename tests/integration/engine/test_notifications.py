@@ -13,11 +13,14 @@ from domain.outcome import NotSent, NotSentReason
 from domain.refund import moved
 from domain.state import FINAL, State
 from engine import look as look_up
-from engine import notifications, refusals, review
+from engine import notifications, operate, refusals, review
 from engine.people import Actor, Role
 from ledger import external, journal, notification, queries, refunds
+from ledger.notification import Due
 from ledger.payments import standing
 from ledger.refunds import Change
+from providers.base import Notification
+from tests.support.one_process import response
 from tests.support.processes import wait_until
 from tests.support.sandbox_network import CUT, PROVIDERS, SandboxBench
 
@@ -25,7 +28,8 @@ DASHBOARD = PROVIDERS
 FINAL_IN_ITS_ANSWER = ("smartpay",)
 CHARGEBACKS = ("jpm_smartpay", "smart_glocal")
 ACKNOWLEDGED = {"smart2pay": 204, "smart2pay_card": 204}
-ANNA = Actor("anna", frozenset(Role))
+ANNA, OTTO = Actor("anna", frozenset(Role)), Actor("otto", frozenset(Role))
+DAY = 86_400
 each_provider = pytest.mark.parametrize("provider", PROVIDERS)
 
 
@@ -349,6 +353,157 @@ def test_what_no_look_up_finds_is_found_by_the_id_that_was_told(world):
     assert (done.state, done.provider_refund_id) == (State.SUCCEEDED, provider_ids(world)[-1])
     assert len(entries(world)) == 1
     assert sound(world)
+
+
+def renewed(bench, refund):
+    """Two people give the refund a new handle."""
+    asked = review.ask_new_handle(bench.engine, ANNA, refund.id, reason="nothing there", evidence=b"a letter")
+
+    return review.approve(bench.engine, OTTO, asked.approval_id)
+
+
+def lost_but(ids):
+    """The answer is lost; the id in it is noted."""
+
+    def lost(answer):
+        ids.append(answer.json()["transaction_id"])
+        return CUT
+
+    return lost
+
+
+def given_up(bench, ids, **fault):
+    """SmartRetry decides a refund after five days. Its answer was lost, and a new handle waits to be sent."""
+    if fault:
+        bench.network.control("PUT", "faults", [{"provider": "smartretry", "first": 1, **fault}])
+    refund = submitted(bench, "smartretry", pending_seconds=5 * DAY)
+    bench.network.trouble = [lost_but(ids)]
+    bench.turn("send", "smartretry")
+    bench.now += 2 * DAY
+    assert work(bench, "smartretry", refund).cause is Cause.HANDLE_EXPIRED
+
+    return renewed(bench, refund)
+
+
+@pytest.mark.parametrize("arrives", [None, False, True])
+def test_a_yes_to_a_handle_that_was_given_up_stops_the_new_one(world, arrives):
+    """SmartRetry's record shows our id alone, which is the same under both handles."""
+    ids = []
+    refund = given_up(world, ids)
+    world.now += 4 * DAY
+    if arrives is not None:
+        world.network.trouble = [lost_after if arrives else CUT]
+        world.turn("send", "smartretry")
+        assert world.read(refund.id).state is State.UNKNOWN
+    sent = len(world.network.bodies)
+    tell(world, "smartretry", ids[0])
+    look(world, "smartretry")
+
+    held = world.read(refund.id)
+    assert (held.state, held.cause, held.ambiguous) == (State.REVIEW, Cause.TWO_HANDLES, True)
+    for lane in ("send", "recover", "poll"):
+        world.now += 3600
+        world.turn(lane, "smartretry")
+    assert len(world.network.bodies) == sent
+    assert purse(world, "smartretry", {"id": refund.payment_ref}).reserved == 1000
+    assert sound(world)
+
+
+def test_a_no_to_a_handle_that_was_given_up_is_none_to_the_new_one(world):
+    ids = []
+    refund = given_up(world, ids, fault="decline")
+    world.now += 4 * DAY
+    world.network.trouble = [lost_but(ids)]
+    world.turn("send", "smartretry")
+    tell(world, "smartretry", ids[0])
+    look(world, "smartretry")
+
+    stands = world.read(refund.id)
+    assert (stands.state, stands.provider_refund_id) == (State.UNKNOWN, None)
+    assert purse(world, "smartretry", {"id": refund.payment_ref}).reserved == 1000
+    with world.engine.ledger.read() as connection:
+        kept = [each for each in journal.story(connection, refund.id) if each["type"] == "refund.evidence"]
+    assert [each["data"]["provider_refund_id"] for each in kept] == [ids[0]]
+    world.now = stands.due_at
+    world.turn("recover", "smartretry")
+    known = world.read(refund.id)
+    assert (known.state, known.provider_refund_id) == (State.PENDING, ids[1])
+    world.now += 5 * DAY
+    tell(world, "smartretry", ids[1])
+    look(world, "smartretry")
+    world.turn("poll", "smartretry")
+    assert world.read(refund.id).state is State.SUCCEEDED
+    assert len(entries(world)) == 1
+
+
+def test_while_the_new_handles_answer_may_come_nothing_is_taken_for_the_old_ones(world):
+    ids = []
+    refund = given_up(world, ids)
+    send = world.network.send
+    told = []
+
+    async def overtaken(request):
+        answer = await send(request)
+        if request.method == "POST" and not told:
+            told.append(answer.json()["transaction_id"])
+            hint = Notification(provider_refund_ids=(told[0],), refund_id=refund.id)
+            words = msgspec.json.encode(hint).decode()
+            due = Due(id="nt", account="smartretry", kind="", hint=words, tries=0, received_at=world.now, due_at=0)
+            early = look_up.Look(world.engine, world.engine.accounts["smartretry"], world.network, inline, due)
+            await early.take()
+            told.append(early.open)
+        return answer
+
+    world.network.send = overtaken
+    world.turn("send", "smartretry")
+
+    stands = world.read(refund.id)
+    assert told[1] == [f"a worker has {refund.id}"]
+    assert (stands.state, stands.provider_refund_id) == (State.PENDING, told[0])
+
+
+def test_what_a_lost_worker_left_is_not_sent_anew_once_the_first_was_paid(world):
+    ids = []
+    refund = given_up(world, ids)
+    world.now += 4 * DAY
+    send = world.network.send
+
+    async def dies(_request):
+        raise asyncio.CancelledError
+
+    world.network.send = dies
+    world.turn("send", "smartretry")
+    world.network.send = send
+    tell(world, "smartretry", ids[0])
+    look(world, "smartretry")
+    assert world.read(refund.id).state is State.SENDING
+    policy = world.engine.accounts["smartretry"].policy
+    world.now += policy.total_timeout + 1
+    look(world, "smartretry")
+    world.now += policy.lease
+    world.turn("recover", "smartretry")
+
+    assert world.read(refund.id).cause is Cause.TWO_HANDLES
+    assert len(entries(world)) == 1
+
+
+def test_after_a_refusal_for_certain_what_is_told_is_about_the_new_handle(world):
+    """What was refused for certain has no record that could be meant."""
+    refund = submitted(world, "smartretry", pending_seconds=0)
+    world.network.trouble = [response(403, {"reason_code": "TERMINAL_NOT_FOUND"})]
+    world.turn("send", "smartretry")
+    assert world.read(refund.id).cause is Cause.STORED_REFUSAL
+    world.now += 3600
+    renewed(world, refund)
+    operate.resume(world.engine, ANNA, "smartretry", reason="mended")
+    world.network.trouble = [lost_after]
+    world.turn("send", "smartretry")
+    assert world.read(refund.id).state is State.UNKNOWN
+    tell(world, "smartretry", provider_ids(world)[0])
+    look(world, "smartretry")
+
+    assert world.read(refund.id).state is State.SUCCEEDED
+    assert len(entries(world)) == 1
 
 
 @each_provider

@@ -7,6 +7,7 @@ import itertools
 import pytest
 from msgspec.structs import replace
 from sqlalchemy import select, text
+from structlog.testing import capture_logs
 
 from domain.decision import Cause
 from domain.errors import Conflict
@@ -14,7 +15,7 @@ from domain.outcome import Declined, Facts, NotSent, NotSentReason, Pending, Suc
 from domain.state import State
 from engine import operate, review
 from engine.evidence import Brought, bring_evidence
-from engine.people import recognise
+from engine.people import Actor, Role, recognise
 from ledger import journal, queries
 from ledger.accounts import switch
 from ledger.models import attempt
@@ -378,6 +379,56 @@ def test_an_old_handles_refusal_says_nothing_about_the_new_one(bench):
     assert said == [Brought.KEPT] * 2
     assert bench.read(refund.id).state is State.UNKNOWN
     assert [each["type"] for each in story(bench, refund)].count("refund.evidence") == 1
+
+
+def test_what_the_provider_still_has_of_a_refund_that_failed_is_kept_and_told(bench):
+    refund = bench.refund()
+    bench.answering(lambda _: response(400, {"reason_code": "REFUND_AMOUNT_EXCEEDED"}))
+    bench.turn("send")
+    failed = bench.read(refund.id)
+    account = bench.engine.accounts["shop"]
+    outcome = Pending(facts=Facts(provider_refund_id="TXLATE01"))
+    with capture_logs() as logs:
+        said = [bring_evidence(bench.engine, account, failed, outcome) for _ in range(2)]
+
+    assert (failed.state, bench.read(refund.id).state) == (State.FAILED, State.FAILED)
+    assert said == [Brought.KEPT] * 2
+    kept = [each["data"] for each in story(bench, refund) if each["type"] == "refund.evidence"]
+    assert [(each["outcome"], each["provider_refund_id"]) for each in kept] == [("pending", "TXLATE01")]
+    assert [(each["event"], each["log_level"]) for each in logs] == [("evidence.unplaced", "error")] * 2
+
+
+def test_a_pending_answer_under_the_id_that_we_know_is_the_present_handles_whoever_was_asked_about(bench):
+    """The new handle's own answer came while the provider was asked about what looked like the old one's."""
+    refund = bench.refund()
+    bench.turn("send")
+    stands = bench.read(refund.id)
+    asked = replace(stands, handle="an-older-handle", provider_refund_id=None)
+    seen = Pending(facts=Facts(provider_refund_id=stands.provider_refund_id))
+    bring_evidence(bench.engine, bench.engine.accounts["shop"], asked, seen)
+
+    assert bench.read(refund.id).state is State.PENDING
+
+
+def test_asking_about_what_was_taken_back_leaves_a_request_to_settle_it_as_it_was(bench, system):
+    """The provider says the same no once more: cause, verdict and what the requester saw stay."""
+    refund = bench.refund()
+    bench.turn("send")
+    bench.until_due(refund.id)
+    bench.turn("poll")
+    account = bench.engine.accounts["shop"]
+    no = Declined(code="TAKEN_BACK", own_record=True)
+    bring_evidence(bench.engine, account, bench.read(refund.id), no)
+    people = [Actor(name, frozenset(Role)) for name in ("anna", "otto")]
+    asked = review.ask_settle(
+        bench.engine, people[0], refund.id, outcome="not_returned", reason="taken back", evidence=b"a letter"
+    )
+    bring_evidence(bench.engine, account, bench.read(refund.id), no)
+
+    stands = bench.read(refund.id)
+    assert (stands.state, stands.cause) == (State.REVERSED, Cause.REVERSED)
+    assert review.verdict_of(bench.engine, stands).advice == "human_only"
+    assert review.approve(bench.engine, people[1], asked.approval_id).state is State.SETTLED
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from ledger import session
 from ledger.models import heartbeat, outbox, rejected
-from ledger.session import Ledger, OverRows, Writes, insert_rows, packed, rows, update_rows
+from ledger.session import Ledger, OverRows, Writes, insert_rows, update_rows
 from tests.integration.ledger.support import NOW, accepted, every
 
 TYPES = {"name": Text(), "big": BigInteger(), "exact": Double(), "flag": Boolean(), "none": Text()}
@@ -20,8 +20,8 @@ def test_a_table_can_be_made_of_a_parameter(ledger):
         {"name": "", "big": -1, "exact": 0.0, "flag": False, "none": None},
     ]
     with ledger.read() as connection:
-        table = rows(connection, TYPES)
-        found = connection.execute(select(*(table.c[name] for name in TYPES)), packed(values)).all()
+        asked = OverRows(TYPES, lambda table: select(*(table.c[name] for name in TYPES)))
+        found = asked.run(connection, values).all()
 
     assert [{**row._mapping, "flag": bool(row.flag)} for row in found] == values
 

@@ -91,6 +91,29 @@ def test_the_cause_stays_as_long_as_the_refund_is_in_review():
     assert after(refund, State.PENDING).cause is None
 
 
+@pytest.mark.parametrize("state", [State.REVIEW, State.REVERSED, State.CANCELLED])
+def test_an_answer_that_explains_nothing_leaves_the_words_that_stand(state):
+    refund = a_refund(state=state, cause=Cause.MISMATCH, note="asked for 100, the provider answers 99")
+    quiet = after(refund, state, ambiguous=True)
+    told = after(refund, state, facts=Facts(alert="an odd word"))
+    another = after(refund, state, cause=Cause.FIXABLE_DECLINE)
+
+    assert (quiet.cause, quiet.note) == (refund.cause, refund.note)
+    assert (told.cause, told.note) == (refund.cause, "an odd word")
+    assert (another.cause, another.note) == (Cause.FIXABLE_DECLINE, None)
+
+
+@pytest.mark.parametrize(
+    ("state", "then"),
+    [(each, each) for each in (State.QUEUED, State.UNKNOWN, State.PENDING)]
+    + [(State.REVIEW, State.PENDING), (State.REVERSED, State.SUCCEEDED)],
+)
+def test_what_goes_on_by_itself_has_the_words_of_its_last_answer_alone(state, then):
+    there = after(a_refund(state=state, cause=Cause.REVERSED, note="not found yet"), then)
+
+    assert (there.cause, there.note) == (None, None)
+
+
 @pytest.mark.parametrize("state", [State.UNKNOWN, State.PENDING, State.REVIEW, State.SUCCEEDED])
 def test_a_handle_that_was_used_keeps_its_end(state):
     refund = a_refund(state=State.SENDING, replay_until=LATER)

@@ -1,7 +1,7 @@
 import pytest
 
 from domain.errors import IllegalMove
-from domain.state import FINAL, LABELS, MOVES, OPEN, UNCERTAIN, Hold, State, advance, hold
+from domain.state import FINAL, LABELS, MOVES, OPEN, Hold, State, advance, hold
 
 # What the architecture says in words, once more: from each state, where to.
 ALLOWED = {
@@ -37,7 +37,7 @@ def test_every_state_has_its_moves_its_label_and_its_hold():
 
 
 def test_money_that_may_have_moved_stays_reserved():
-    for state in UNCERTAIN | OPEN:
+    for state in OPEN:
         assert hold(state) is Hold.RESERVED
 
 

@@ -415,6 +415,17 @@ def test_the_only_new_refund_of_equal_amount_is_adopted(glocal, after):
         assert end.facts.provider_refund_id == "rf_203"
 
 
+def test_what_appears_after_ours_had_not_been_found_is_for_a_person(glocal, after):
+    missed = replace(after, missed=True)
+    end = talk(glocal.lookup(missed), session(OLD, BARE)).end
+    assert isinstance(end, Unknown)
+    assert end.contradiction
+
+    assert isinstance(talk(glocal.lookup(missed), session(OLD, refund(status="accepted"))).end, Succeeded)
+    assert isinstance(talk(glocal.refund(missed), session(OLD, BARE)).end, Succeeded)  # it has just been sent anew
+    assert talk(glocal.lookup(missed), session(OLD)).end == Absent()
+
+
 def test_a_chargeback_is_never_adopted(glocal, after):
     chargeback = BARE | {"is_chargeback": True}
 
