@@ -189,9 +189,9 @@ def _fill(engine: Engine, rows: int) -> dict[str, str]:
         for table, given in _tables(ids, times, endpoint.id, now).items():
             _copy(cursor, table, given)
         raw.commit()
-        cursor.execute("ANALYZE")
-        raw.commit()
     raw.close()
+    with engine.ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.exec_driver_sql("VACUUM (ANALYZE)")  # as autovacuum has done meanwhile
     os.sync()
     print(f"  {rows} refunds made in {time.perf_counter() - started:.0f} s", flush=True)
 

@@ -224,8 +224,9 @@ event = Table(
     Column("data", Text, nullable=False),
     Column("hash", String(64), nullable=False),
 )
-# Events come in the order of their time, nearly: PostgreSQL notes the span of each block of rows and nothing more.
-Index("ix_event_at", event.c.at, postgresql_using="brin")
+# Events come in the order of their time, nearly: PostgreSQL notes the span of each block of rows and nothing more, and
+# does so when a block is full: the newest, which people ask for, would else be walked through until the next vacuum.
+Index("ix_event_at", event.c.at, postgresql_using="brin", postgresql_with={"autosummarize": "on"})
 # What people did is looked for by who it was: workers and keys, whose names have a colon, and intake do too much. What
 # seldom happens is looked for by what it was; of the rest there is some in any hour.
 MACHINES = ("stream", "celery")

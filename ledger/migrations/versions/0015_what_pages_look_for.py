@@ -35,9 +35,13 @@ def upgrade() -> None:
         op.create_index(
             name, table, columns, postgresql_where=sa.text(rows), sqlite_where=sa.text(rows), if_not_exists=True
         )
+    if op.get_context().dialect.name == "postgresql":
+        op.execute("ALTER INDEX ix_event_at SET (autosummarize = on)")
 
 
 def downgrade() -> None:
     """Remove them."""
+    if op.get_context().dialect.name == "postgresql":
+        op.execute("ALTER INDEX ix_event_at RESET (autosummarize)")
     for name, table, _columns, _rows in INDEXES:
         op.drop_index(name, table)

@@ -19,6 +19,7 @@ from ledger.migrate import head
 
 #: What no rule can know, with the reason why programs before it are not disturbed.
 EXPLAINED = {
+    ("0015", "ALTER INDEX ix_event_at SET (autosummarize"): "it only says when the index is kept up",
     (
         "0006",
         "ALTER TABLE approval ADD CONSTRAINT ck_approval_one_subject",
