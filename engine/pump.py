@@ -86,6 +86,7 @@ class Pump:
         self._rests_until = 0.0
         self._stopping = False
         self._crowded = False
+        self._held = 0
         self._settling: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
 
@@ -95,8 +96,12 @@ class Pump:
         """Work until nothing is due or the slice is over; True when more is waiting. What is in flight flies on."""
         if self._turn.locked():
             return False
-        async with self._turn:
-            return await self._slice(self._monotonic() + slice_seconds)
+        try:
+            async with self._turn:
+                return await self._slice(self._monotonic() + slice_seconds)
+        finally:
+            if self._held:
+                self._give_back()  # what landed while the turn was ending, nobody has told of
 
     async def _slice(self, until: float) -> bool:
         looked_again = called = False
@@ -166,10 +171,14 @@ class Pump:
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._flying.discard(task)
-        if self._turn.locked() or self._stopping:
+        if not self._turn.locked():
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """After a turn: the last ones give their places back; where there is room again, the bell rings."""
+        if self._stopping:
             return
         if not self._flying:
-            # The last one of a turn that is over: its place in the shared limits is given back.
             self._settling = asyncio.get_running_loop().create_task(self._settle())
         if self._crowded and self._room >= self._worth_a_claim:
             self._crowded = False
@@ -224,14 +233,14 @@ class Pump:
         return claimed, admission
 
     def _admit(self, *, want: int, unused: int = 0, taken: int = 0) -> Admission:
-        return self.engine.limits.admit(
-            self.account.name,
-            self.account.limit,
-            in_flight=len(self._flying) + taken,
-            want=want,
-            unused=unused,
-            lane=self.lane,
+        """Ask the limits; what they answer counts as ours until they hear otherwise."""
+        in_flight = len(self._flying) + taken
+        admission = self.engine.limits.admit(
+            self.account.name, self.account.limit, in_flight=in_flight, want=want, unused=unused, lane=self.lane
         )
+        self._held = in_flight + admission.granted
+
+        return admission
 
     def _allowed(self, room: int, admission: Admission) -> int:
         """First sendings rest while the breaker is open; questions about lost answers always go on, if slowly."""
@@ -316,4 +325,4 @@ class Pump:
     def _blocking_soon(self, work: Callable[..., Any], *arguments: Any) -> None:
         task = asyncio.get_running_loop().create_task(self._blocking(work, *arguments))
         self._flying.add(task)
-        task.add_done_callback(self._flying.discard)
+        task.add_done_callback(self._landed)

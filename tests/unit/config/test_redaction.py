@@ -126,7 +126,7 @@ def test_words_under_a_key_that_nobody_allowed_are_not_shown(key):
 def test_every_key_that_our_log_lines_use_is_allowed_or_carries_numbers():
     counts = {
         *("accepted", "deliveries", "entries", "fresh", "heads", "ms", "refunds", "rejected", "rejected_jobs"),
-        *("waiting", "within_seconds", "working_on", "exc_info", "attempt", "values"),
+        *("waiting", "within_seconds", "working_on", "exc_info", "attempt", "values", "seconds", "answers"),
     }
     used = {name for folder in PACKAGES for path in (ROOT / folder).rglob("*.py") for name in log_keys(path)}
 
