@@ -4,6 +4,8 @@ A row's clock is `due_at`: when something is next to be done about it. A claim m
 worker that dies needs nobody to notice: the row simply becomes due again.
 """
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -37,6 +39,12 @@ metadata = MetaData(
 
 Serial = BigInteger().with_variant(Integer, "sqlite")
 
+
+def _partial(name: str, *columns: Column[Any], where: str, unique: bool = False) -> None:
+    """An index of the rows `where` holds for, on either database."""
+    Index(name, *columns, unique=unique, postgresql_where=text(where), sqlite_where=text(where))
+
+
 payment = Table(
     "payment",
     metadata,
@@ -53,13 +61,7 @@ payment = Table(
     CheckConstraint("refunded >= 0", "refunded_not_negative"),
     CheckConstraint("captured IS NULL OR over_refunded OR reserved + refunded <= captured", "within_captured"),
 )
-Index(
-    "ix_payment_over_refunded",
-    payment.c.account,
-    payment.c.ref,
-    postgresql_where=text("over_refunded"),
-    sqlite_where=text("over_refunded"),
-)
+_partial("ix_payment_over_refunded", payment.c.account, payment.c.ref, where="over_refunded")
 
 refund = Table(
     "refund",
@@ -140,44 +142,26 @@ def lane_predicate(lane: str) -> str:
 
 
 for _lane in LANES:
-    Index(
-        f"ix_refund_due_{_lane}",
-        refund.c.account,
-        refund.c.due_at,
-        postgresql_where=text(lane_predicate(_lane)),
-        sqlite_where=text(lane_predicate(_lane)),
-    )
+    _partial(f"ix_refund_due_{_lane}", refund.c.account, refund.c.due_at, where=lane_predicate(_lane))
 
-Index(
-    "uq_refund_holds",
-    refund.c.account,
-    refund.c.payment_ref,
-    unique=True,
-    postgresql_where=text("holds"),
-    sqlite_where=text("holds"),
-)
+_partial("uq_refund_holds", refund.c.account, refund.c.payment_ref, unique=True, where="holds")
 # Every index is written three times on a refund's way: each serves as many questions as it can, the narrower column
 # first, so that one who knows only that finds it too.
-Index(
+_partial(
     "uq_refund_provider_refund_id",
     refund.c.provider_refund_id,
     refund.c.account,
     unique=True,
-    postgresql_where=text("provider_refund_id IS NOT NULL"),
-    sqlite_where=text("provider_refund_id IS NOT NULL"),
+    where="provider_refund_id IS NOT NULL",
 )
 # Few providers give one: for the refunds of the others it costs nothing.
-Index(
-    "ix_refund_reconciliation_id",
-    refund.c.reconciliation_id,
-    refund.c.account,
-    postgresql_where=text("reconciliation_id IS NOT NULL"),
-    sqlite_where=text("reconciliation_id IS NOT NULL"),
+_partial(
+    "ix_refund_reconciliation_id", refund.c.reconciliation_id, refund.c.account, where="reconciliation_id IS NOT NULL"
 )
 Index("ix_refund_payment", refund.c.payment_ref, refund.c.account)
 # What waits for a person, and no other row.
 FOR_PEOPLE = "state IN ('awaiting_approval', 'review', 'reversed')"
-Index("ix_refund_people", refund.c.id, postgresql_where=text(FOR_PEOPLE), sqlite_where=text(FOR_PEOPLE))
+_partial("ix_refund_people", refund.c.id, where=FOR_PEOPLE)
 
 # What people and providers know a refund by: its handles, its order, the keyed hashes of its customer. Rows are written
 # once and found by their key, so that a refund's own row can change without touching an index at a random place.
@@ -234,7 +218,7 @@ COMMON = tuple(f"refund.{each}" for each in ("accepted", "answered", "pending", 
 BY_PEOPLE = f"actor NOT LIKE '%:%' AND actor NOT IN ({', '.join(map(repr, MACHINES))})"
 UNCOMMON = f"type NOT IN ({', '.join(map(repr, COMMON))})"
 for _name, _by, _rows in (("by_people", event.c.actor, BY_PEOPLE), ("uncommon", event.c.type, UNCOMMON)):
-    Index(f"ix_event_{_name}", _by, event.c.at, postgresql_where=text(_rows), sqlite_where=text(_rows))
+    _partial(f"ix_event_{_name}", _by, event.c.at, where=_rows)
 
 anchor = Table(
     "anchor",
@@ -302,12 +286,11 @@ webhook_delivery = Table(
     CheckConstraint("state IN ('waiting', 'delivered', 'undelivered')", "state_known"),
 )
 for _name, _state, _column in (("due", "waiting", "due_at"), ("undelivered", "undelivered", "created_at")):
-    Index(
+    _partial(
         f"ix_webhook_delivery_{_name}",
         webhook_delivery.c.endpoint,
         webhook_delivery.c[_column],
-        postgresql_where=text(f"state = '{_state}'"),
-        sqlite_where=text(f"state = '{_state}'"),
+        where=f"state = '{_state}'",
     )
 Index("ix_webhook_delivery_refund", *(webhook_delivery.c[name] for name in ("refund_id", "endpoint", "version")))
 Index("ix_webhook_delivery_made", webhook_delivery.c.endpoint, webhook_delivery.c.created_at)
@@ -341,12 +324,7 @@ rejected = Table(
     Column("closed_reason", String(512)),
     UniqueConstraint("source"),
 )
-Index(
-    "ix_rejected_open",
-    rejected.c.at,
-    postgresql_where=text("closed_at IS NULL"),
-    sqlite_where=text("closed_at IS NULL"),
-)
+_partial("ix_rejected_open", rejected.c.at, where="closed_at IS NULL")
 
 # What others moved: refunds made elsewhere and chargebacks. `booked`: it is counted in its payment's `refunded`;
 # `refund_id`: it turned out to be ours. What has an `alert` waits for a person until it is closed.
@@ -376,12 +354,7 @@ external = Table(
 )
 Index("ix_external_payment", external.c.payment_ref, external.c.account)
 Index("ix_external_first_seen", external.c.first_seen)
-Index(
-    "ix_external_open",
-    external.c.first_seen,
-    postgresql_where=text("alert IS NOT NULL AND closed_at IS NULL"),
-    sqlite_where=text("alert IS NOT NULL AND closed_at IS NULL"),
-)
+_partial("ix_external_open", external.c.first_seen, where="alert IS NOT NULL AND closed_at IS NULL")
 
 # What providers sent us. `key`: of one event, so that a repeat finds it; `hint`: whom to ask about, and no more.
 # `due_at`: when it is to be looked at; what is done, or was never theirs, has none.
@@ -411,20 +384,9 @@ notification = Table(
     CheckConstraint("state IN ('received', 'parked', 'done', 'unmatched', 'refused')", "state_known"),
     UniqueConstraint("key", "account"),
 )
-Index(
-    "ix_notification_due",
-    notification.c.account,
-    notification.c.due_at,
-    postgresql_where=text("due_at IS NOT NULL"),
-    sqlite_where=text("due_at IS NOT NULL"),
-)
+_partial("ix_notification_due", notification.c.account, notification.c.due_at, where="due_at IS NOT NULL")
 Index("ix_notification_last_at", notification.c.last_at)
-Index(
-    "ix_notification_unmatched",
-    notification.c.last_at,
-    postgresql_where=text("state = 'unmatched'"),
-    sqlite_where=text("state = 'unmatched'"),
-)
+_partial("ix_notification_unmatched", notification.c.last_at, where="state = 'unmatched'")
 
 # What was not shown to be the provider's, by account and hour: all of it is counted, and only so much is kept.
 refused_notification = Table(
@@ -477,21 +439,9 @@ approval = Table(
     CheckConstraint("status IN ('open', 'approved', 'denied', 'withdrawn', 'expired')", "status_known"),
     CheckConstraint("(refund_id IS NULL) <> (difference_id IS NULL)", "one_subject"),
 )
-Index(
-    "uq_approval_open",
-    approval.c.refund_id,
-    unique=True,
-    postgresql_where=text("status = 'open'"),
-    sqlite_where=text("status = 'open'"),
-)
+_partial("uq_approval_open", approval.c.refund_id, unique=True, where="status = 'open'")
 
-Index(
-    "uq_approval_open_difference",
-    approval.c.difference_id,
-    unique=True,
-    postgresql_where=text("status = 'open'"),
-    sqlite_where=text("status = 'open'"),
-)
+_partial("uq_approval_open_difference", approval.c.difference_id, unique=True, where="status = 'open'")
 
 person = Table(
     "person",
@@ -506,13 +456,7 @@ person = Table(
     # Who it is for the identity provider: its issuer and subject.
     Column("subject", String(512)),
 )
-Index(
-    "uq_person_subject",
-    person.c.subject,
-    unique=True,
-    postgresql_where=text("subject IS NOT NULL"),
-    sqlite_where=text("subject IS NOT NULL"),
-)
+_partial("uq_person_subject", person.c.subject, unique=True, where="subject IS NOT NULL")
 
 # Secrets of people's browsers are kept as hashes only.
 session = Table(
@@ -631,13 +575,12 @@ recon_run = Table(
     CheckConstraint("source IN ('status', 'list', 'file')", "source_known"),
     CheckConstraint("state IN ('running', 'complete', 'partial')", "state_known"),
 )
-Index(
+_partial(
     "uq_recon_run_running",
     recon_run.c.account,
     recon_run.c.source,
     unique=True,
-    postgresql_where=text("state = 'running' AND source <> 'file'"),
-    sqlite_where=text("state = 'running' AND source <> 'file'"),
+    where="state = 'running' AND source <> 'file'",
 )
 Index("ix_recon_run_account", recon_run.c.account, recon_run.c.source, recon_run.c.started_at)
 
@@ -670,12 +613,7 @@ recon_line = Table(
     Column("paired", Boolean, nullable=False, server_default=false()),
     Column("fault", String(255)),
 )
-Index(
-    "ix_recon_line_refund",
-    recon_line.c.refund_id,
-    postgresql_where=text("refund_id IS NOT NULL"),
-    sqlite_where=text("refund_id IS NOT NULL"),
-)
+_partial("ix_recon_line_refund", recon_line.c.refund_id, where="refund_id IS NOT NULL")
 
 # Where ours and theirs differ. `identity` is the cause: the same cause is the same row, however often it is found.
 recon_difference = Table(
@@ -705,13 +643,7 @@ recon_difference = Table(
     CheckConstraint("state <> 'closed' OR closed_by IS NOT NULL", "closed_by_somebody"),
     UniqueConstraint("identity"),
 )
-Index(
-    "ix_recon_difference_open",
-    recon_difference.c.account,
-    recon_difference.c.kind,
-    postgresql_where=text("state = 'open'"),
-    sqlite_where=text("state = 'open'"),
-)
+_partial("ix_recon_difference_open", recon_difference.c.account, recon_difference.c.kind, where="state = 'open'")
 
 # -- books -----------------------------------------------------------------------------------------------------------
 
@@ -771,12 +703,7 @@ bulk_operation = Table(
     CheckConstraint("(state = 'running') = (due_at IS NOT NULL)", "due_while_running"),
     CheckConstraint("done + failed + skipped <= total", "no_more_than_all"),
 )
-Index(
-    "ix_bulk_operation_due",
-    bulk_operation.c.due_at,
-    postgresql_where=text("state = 'running'"),
-    sqlite_where=text("state = 'running'"),
-)
+_partial("ix_bulk_operation_due", bulk_operation.c.due_at, where="state = 'running'")
 
 bulk_item = Table(
     "bulk_item",
@@ -796,13 +723,7 @@ bulk_item = Table(
 )
 Index("ix_bulk_item_result", bulk_item.c.operation, bulk_item.c.result, bulk_item.c.no)
 # A refund waits in one operation at most, whoever asks at the same moment.
-Index(
-    "uq_bulk_item_waiting",
-    bulk_item.c.refund_id,
-    unique=True,
-    postgresql_where=text("result = 'waiting'"),
-    sqlite_where=text("result = 'waiting'"),
-)
+_partial("uq_bulk_item_waiting", bulk_item.c.refund_id, unique=True, where="result = 'waiting'")
 
 # Counts of all processes since the ledger was made, each added to by whoever counted: see `ledger/counts.py`.
 counted = Table(

@@ -48,7 +48,7 @@ local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local rate, concurrency = tonumber(ARGV[1]), tonumber(ARGV[2])
 local worker, mine, want = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local unused, cooldown = tonumber(ARGV[6]), tonumber(ARGV[7])
--- While the provider is to be left in peace, nothing more starts.
+-- While the provider is to be left in peace, nothing is granted.
 if redis.call('EXISTS', KEYS[4]) == 1 then want = 0 end
 -- What was only asked for lapses soon: a process may be killed before it takes it.
 local ttl = want > 0 and tonumber(ARGV[8]) or tonumber(ARGV[9])
@@ -154,7 +154,7 @@ class Limits:
         return self._alone.admit(account, limit, in_flight=in_flight, want=want, unused=unused)
 
     def rest(self, account: str, limit: Limit, seconds: float) -> None:
-        """The provider says that it is asked too often: nothing more starts for so long, in any process."""
+        """The provider says that it is asked too often: nothing is granted for so long, in any process."""
         try:
             if self._redis is not None:
                 self._redis.set(f"refundry:rest:{account}", 1, px=max(1, int(seconds * 1000)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.servers import Databases, RedisServer
+from tests.support.servers import Databases, PostgresServer, RedisServer
 from tests.support.shared_postgres import SharedPostgres
 
 pytest_plugins = ["tests.support.celery_fixtures"]
@@ -68,6 +68,17 @@ def postgres_url(postgres: Databases) -> Iterator[str]:
     url = postgres.create()
     yield url
     postgres.drop(url)
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[PostgresServer]:
+    """A running PostgreSQL of the test's own, which it may end."""
+    server = PostgresServer()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import pytest
 
 from tests.e2e.conftest import PROVIDERS
 from tests.support.processes import wait_until
-from tests.support.servers import PostgresServer
 from tests.support.stack import Stack
 
 HUNDRED = 102
@@ -163,16 +162,6 @@ def test_a_warm_shutdown_leaves_nothing_behind_and_nothing_in_doubt(stack):
     system.start_worker()
     assert system.settle(HUNDRED, timeout=90) == {"succeeded": HUNDRED}
     system.assert_paid_once()
-
-
-@pytest.fixture
-def own_postgres():
-    server = PostgresServer()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
 
 
 @pytest.mark.parametrize("how", ["restart", "kill"])

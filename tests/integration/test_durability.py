@@ -2,22 +2,9 @@
 
 import json
 
-import pytest
-
 from cli import main
 from ledger.migrate import upgrade
-from tests.support.servers import PostgresServer
 from tests.support.settings import ENCRYPTION_KEY, INDEX_KEY
-
-
-@pytest.fixture
-def own_postgres():
-    server = PostgresServer()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
 
 
 def test_nothing_starts_on_a_server_that_may_forget(own_postgres, tmp_path, monkeypatch, capsys):

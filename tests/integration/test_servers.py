@@ -10,23 +10,12 @@ import redis
 import sqlalchemy as sa
 
 from tests.support.processes import LocalProcess, free_port, wait_until
-from tests.support.servers import PostgresServer
 
 
 @pytest.fixture
 def client(redis_server):
     with redis_server.client() as client:
         yield client
-
-
-@pytest.fixture
-def own_postgres():
-    server = PostgresServer()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
 
 
 def query(url, statement):

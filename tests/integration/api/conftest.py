@@ -8,7 +8,7 @@ import pytest
 from ledger.migrate import upgrade
 from tests.support.api import ApiServer
 from tests.support.processes import free_port
-from tests.support.servers import Databases, PostgresServer, RedisServer
+from tests.support.servers import Databases, RedisServer
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +60,3 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., ApiServer]]:
 def own_redis(redis_server: RedisServer) -> RedisServer:
     """A Redis that the test may end."""
     return redis_server
-
-
-@pytest.fixture
-def own_postgres() -> Iterator[PostgresServer]:
-    """A PostgreSQL that the test may end."""
-    server = PostgresServer()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()

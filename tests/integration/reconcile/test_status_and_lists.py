@@ -14,6 +14,7 @@ from domain.state import State
 from engine import books, schedule
 from ledger import external, journal, queries
 from sandbox.core import RefundState
+from signals.limits import Limits
 
 PROVIDERS = ("smartpay", "smartretry", "jpm_smartpay", "smart2pay", "smart2pay_card", "smart_glocal")
 LISTING = tuple(name for name in PROVIDERS if name != "smartretry")
@@ -312,6 +313,7 @@ def test_questions_keep_to_the_rate_limit(world):
     account = world.engine.accounts["smartpay"]
     alone = 4 * 5.0  # without Redis a process keeps to its share
     world.engine.accounts["smartpay"] = replace(account, limit=replace(account.limit, rate=alone))
+    world.engine.__dict__["limits"] = Limits(None, world.engine.worker)  # by a clock that goes
     world.network.asked.clear()
     began = time.monotonic()
     run = world.run("smartpay")
