@@ -26,7 +26,7 @@ from benchmarks.ground import Ground, Installation, job, smartpay
 from benchmarks.measured import Row, percentile, short, spread
 from domain.ids import made_of
 from domain.job import canonical, parse
-from engine import people, sessions, webhooks
+from engine import people, samples, sessions, webhooks
 from engine.bootstrap import Engine, bootstrap
 from engine.people import Actor, Role
 from tests.support.processes import LocalProcess, free_port, wait_until
@@ -190,6 +190,7 @@ def _fill(engine: Engine, rows: int) -> dict[str, str]:
             _copy(cursor, table, given)
         raw.commit()
     raw.close()
+    assert samples.take(engine)  # the last minutes, and the hours' sums
     with engine.ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("VACUUM (ANALYZE)")  # as autovacuum has done meanwhile
     os.sync()
@@ -301,6 +302,6 @@ def _samples(minute: int) -> Iterator[dict[str, Any]]:
     plain = ("counted", "accepted", "succeeded", "failed", "uncertain", "waiting", "overdue", "stream")
     names = [*((name, "", 0) for name in plain), ("breaker", "shop", 0)]
     names += [(name, account, each) for name, account in (("took", ""), ("answered", "shop")) for each in range(6)]
-    for back in range(1, MINUTES):
+    for back in range(3, MINUTES):
         for name, account, bucket in names:
             yield {"name": name, "account": account, "at": minute - back * 60, "bucket": bucket, "value": 2}

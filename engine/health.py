@@ -20,7 +20,6 @@ from engine.bootstrap import Engine
 from engine.operate import switches
 from engine.tick import BEAT
 from ledger import accounts, external, notification, queries, reconcile, rejected, webhooks, workers
-from ledger.figures import waiting
 from ledger.pooling import hands_around
 from providers.base import Health
 from providers.transport import Transport
@@ -291,7 +290,7 @@ def figures(engine: Engine, queues: Sequence[str]) -> dict[str, tuple[str, list[
     redis_answers = _redis_word(engine) == "ok"  # an absent figure is no nought
     now = engine.clock()
     with engine.ledger.read() as connection:
-        unknowns = waiting(connection, (State.UNKNOWN,))
+        unknown_since = queries.oldest_unknown(connection)
         beat = workers.last_beat(connection, BEAT)
         differing: Samples = [([kind], float(count)) for kind, count in reconcile.open_kinds(connection).items()]
     unknown = [([currency], float(each["amount"])) for currency, each in overview["unknown"].items()]
@@ -307,7 +306,7 @@ def figures(engine: Engine, queues: Sequence[str]) -> dict[str, tuple[str, list[
         "unknown_oldest_seconds": (
             "Since when the outcome of a refund is unknown.",
             [],
-            [([], max((now - each["oldest"] for each in unknowns), default=0.0))],
+            [([], 0.0 if unknown_since is None else now - unknown_since)],
         ),
         "beat_age_seconds": ("Since when beat was not heard.", [], [] if beat is None else [([], now - beat)]),
         "recon_open": ("Open differences of reconciliation.", ["kind"], differing),

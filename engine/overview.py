@@ -2,11 +2,12 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from math import inf
 from statistics import quantiles
 from typing import Any
 
 from domain.reconcile import Kind
-from domain.state import State
+from domain.state import OPEN, State
 from engine.bootstrap import Engine
 from engine.operate import switches
 from engine.tick import BEAT
@@ -16,15 +17,27 @@ from ledger import external, figures, notification, queries, reconcile, rejected
 ENOUGH = 20
 _LATEST = 2000
 _HUNDRED = 100
+_DEAD = (State.REVIEW, State.REVERSED)
+_STANDING = (*sorted(OPEN), State.REVERSED)
 
 
 def needs(engine: Engine) -> dict[str, Any]:
-    """What waits for a person, and what nobody knows yet; sums by currency, `oldest` in epoch seconds."""
+    """What waits for a person, and what nobody knows yet; sums by currency, `oldest` in epoch seconds.
+
+    `ages`: what is open by age and currency. Of refunds that are queued or pending at most `figures.MOST` + 1 count.
+    """
+    now = engine.clock()
     with engine.ledger.read() as connection:
+        standing = figures.standing(connection, now)
+        dead = [each for each in standing if each["state"] in _DEAD]
+        unknown = [each for each in standing if each["state"] == State.UNKNOWN]
+        owed = [each for each in standing if each["state"] in OPEN]
+
         return {
-            "states": figures.open_states(connection),
-            "dead": figures.waiting(connection, (State.REVIEW, State.REVERSED)),
-            "unknown": figures.waiting(connection, (State.UNKNOWN,)),
+            "states": {state: sum(each["count"] for each in standing if each["state"] == state) for state in _STANDING},
+            "dead": _summed(dead, "currency"),
+            "unknown": _summed(unknown, "currency"),
+            "ages": sorted(_summed(owed, "age", "currency"), key=lambda each: figures.BY_AGE.index(each["age"])),
             "approvals": queries.open_approvals(connection),
             "rejected": rejected.count_open(connection),
             "differences": reconcile.open_count(connection),
@@ -32,14 +45,21 @@ def needs(engine: Engine) -> dict[str, Any]:
             "unmatched": notification.count_unmatched(connection),
             "external": external.count_open(connection),
             "over_refunded": len(queries.over_refunded(connection)),
-            "oldest_due": queries.oldest_due(connection, engine.clock()),
+            "oldest_due": queries.oldest_due(connection, now),
         }
 
 
-def ages(engine: Engine) -> list[dict[str, Any]]:
-    """Open money by age and currency."""
-    with engine.ledger.read() as connection:
-        return figures.ages(connection, engine.clock())
+def _summed(rows: list[dict[str, Any]], *key: str) -> list[dict[str, Any]]:
+    """Rows with the same key as one."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        place = tuple(row[name] for name in key)
+        sums = found.setdefault(place, dict(zip(key, place, strict=True)) | {"count": 0, "amount": 0, "oldest": inf})
+        sums["count"] += row["count"]
+        sums["amount"] += row["amount"]
+        sums["oldest"] = min(sums["oldest"], row["oldest"])
+
+    return sorted(found.values(), key=lambda each: str(each["currency"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,8 @@
 """The figures behind the charts: each minute is counted once it is over, and read as steps of a window."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -11,14 +13,13 @@ from domain.histogram import quantile
 from engine.bootstrap import Engine
 from engine.operate import switches
 from ledger import figures, queries, samples
-from ledger.samples import ANSWERED, COUNTED, MINUTE, TOOK, row
+from ledger.samples import ANSWERED, BREAKER, COUNTED, MINUTE, OVERDUE, STREAM, TOOK, WAITING, row
 from signals.limits import Breaker
 from signals.stream import INTAKE
 
 #: A window in seconds and the step of its charts.
 WINDOWS = {"1h": (3600, 60), "24h": (86_400, 1800), "7d": (604_800, 14_400)}
 FLOW = ("accepted", "succeeded", "failed", "uncertain")
-WAITING, OVERDUE, STREAM, BREAKER = "waiting", "overdue", "stream", "breaker"
 POSITIONS = (Breaker.CLOSED, Breaker.HALF_OPEN, Breaker.OPEN)
 # A minute's last events may be committed so many seconds after it.
 LATE = 5
@@ -37,6 +38,8 @@ def take(engine: Engine) -> int:
     minutes = range(first, over, MINUTE)
     for minute in minutes:
         _count(engine, minute, is_latest=minute == minutes[-1])
+    if minutes:
+        _sum_up(engine, over)
 
     return len(minutes)
 
@@ -45,9 +48,17 @@ def _count(engine: Engine, minute: int, *, is_latest: bool) -> None:
     def work(connection: Connection) -> None:
         standing = _standing(connection, engine, minute) if is_latest else ()
         rows = [row(COUNTED, minute, 1), *samples.counted(connection, minute), *standing]
-        samples.keep(connection, rows, forget_before=engine.clock() - KEPT)
+        samples.keep(connection, rows)
 
     engine.ledger.run(work)
+
+
+def _sum_up(engine: Engine, over: int) -> None:
+    with engine.ledger.read() as connection:
+        hours = samples.hours(connection, over)
+    for hour in hours:
+        engine.ledger.run(partial(samples.sum_up, hour=hour))
+    engine.ledger.run(lambda connection: samples.forget(connection, engine.clock() - KEPT))
 
 
 def _standing(connection: Connection, engine: Engine, minute: int) -> Iterator[dict[str, Any]]:
@@ -70,29 +81,55 @@ def _standing(connection: Connection, engine: Engine, minute: int) -> Iterator[d
 # -- read ------------------------------------------------------------------------------------------------------------
 
 
-def flow(engine: Engine, window: str) -> list[dict[str, Any]]:
-    """What happened by step: refunds accepted, paid, refused, or gone where nobody knows. None: not counted."""
-    found = _sums(engine, window, (COUNTED, *FLOW))
-
-    return [
-        {"at": at, **{name: found.get((at, name), {0: 0})[0] if (at, COUNTED) in found else None for name in FLOW}}
-        for at in _slots(engine, window)
-    ]
+Steps = list[dict[str, Any]]
+_Found = dict[tuple[int, str], dict[int, int]]
 
 
-def durations(engine: Engine, window: str) -> list[dict[str, Any]]:
-    """Seconds from acceptance until paid, by step: how many, median and 95th percentile."""
-    return _spread(engine, window, TOOK)
+@dataclass(frozen=True, slots=True)
+class Charts:
+    """By step of a window, None where nobody has counted.
+
+    `flow`: what became of refunds; `durations`: seconds from acceptance until paid; `backlog`: the most that waited.
+    """
+
+    flow: Steps
+    durations: Steps
+    backlog: Steps
 
 
-def latencies(engine: Engine, window: str, account: str) -> list[dict[str, Any]]:
-    """Seconds until an account's provider answered, by step."""
-    return _spread(engine, window, ANSWERED, account)
+def charts(engine: Engine, window: str) -> Charts:
+    """All accounts together."""
+    standing = (WAITING, OVERDUE, STREAM)
+    found = _read(engine, window, (COUNTED, *FLOW, TOOK, *standing))
+    slots = _slots(engine, window)
+    counted = {at for at, name in found if name == COUNTED}
+
+    return Charts(
+        [{"at": at, **{each: _plain(found, at, each, 0) if at in counted else None for each in FLOW}} for at in slots],
+        _spread(found, slots, TOOK),
+        [{"at": at, **{each: _plain(found, at, each) for each in standing}} for at in slots],
+    )
 
 
-def _spread(engine: Engine, window: str, name: str, account: str = "") -> list[dict[str, Any]]:
-    found = _sums(engine, window, (name,), account)
-    steps = [(at, found.get((at, name), {})) for at in _slots(engine, window)]
+def account_charts(engine: Engine, window: str, account: str) -> tuple[Steps, Steps]:
+    """Seconds until the provider answered, by step; and how the breaker stood: spans with one position each."""
+    found = _read(engine, window, (ANSWERED, BREAKER), account)
+    slots = _slots(engine, window)
+    spans = []
+    for place, each in groupby(slots, key=lambda at: _plain(found, at, BREAKER)):
+        times = list(each)
+        position = None if place is None else POSITIONS[place]
+        spans.append({"from": times[0], "to": times[-1] + slots.step, "position": position})
+
+    return _spread(found, slots, ANSWERED), spans
+
+
+def _plain(found: _Found, at: int, name: str, nothing: int | None = None) -> int | None:
+    return found.get((at, name), {}).get(0, nothing)
+
+
+def _spread(found: _Found, slots: range, name: str) -> Steps:
+    steps = [(at, found.get((at, name), {})) for at in slots]
 
     return [
         {"at": at, "count": sum(counts.values()), "p50": quantile(counts, 0.5), "p95": quantile(counts, 0.95)}
@@ -100,37 +137,10 @@ def _spread(engine: Engine, window: str, name: str, account: str = "") -> list[d
     ]
 
 
-def backlog(engine: Engine, window: str) -> list[dict[str, Any]]:
-    """By step the most that waited: refunds due, seconds that the oldest was due, jobs in the stream."""
-    names = (WAITING, OVERDUE, STREAM)
-    seen = _peaks(engine, window, names)
-
-    return [{"at": at, **{name: seen.get((at, name)) for name in names}} for at in _slots(engine, window)]
-
-
-def bands(engine: Engine, window: str, account: str) -> list[dict[str, Any]]:
-    """How an account's breaker stood: spans of time with one position each, None where nobody has looked."""
-    seen = _peaks(engine, window, (BREAKER,), account)
-    step = WINDOWS[window][1]
-    spans = []
-    for place, each in groupby(_slots(engine, window), key=lambda at: seen.get((at, BREAKER))):
-        times = list(each)
-        position = None if place is None else POSITIONS[place]
-        spans.append({"from": times[0], "to": times[-1] + step, "position": position})
-
-    return spans
-
-
-def _sums(
-    engine: Engine, window: str, names: tuple[str, ...], account: str = ""
-) -> dict[tuple[int, str], dict[int, int]]:
+def _read(engine: Engine, window: str, names: tuple[str, ...], account: str = "") -> _Found:
+    slots = _slots(engine, window)
     with engine.ledger.read() as connection:
-        return samples.sums(connection, names, _slots(engine, window)[0], WINDOWS[window][1], account=account)
-
-
-def _peaks(engine: Engine, window: str, names: tuple[str, ...], account: str = "") -> dict[tuple[int, str], int]:
-    with engine.ledger.read() as connection:
-        return samples.peaks(connection, names, _slots(engine, window)[0], WINDOWS[window][1], account=account)
+        return samples.read(connection, names, slots[0], slots.step, account=account)
 
 
 def _slots(engine: Engine, window: str) -> range:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, case, func, or_, select, text
+from sqlalchemy import Connection, case, func, select, text, union_all
 
 from domain.state import State
 from ledger.models import FOR_PEOPLE, LANES, attempt, lane_predicate, refund
@@ -12,25 +12,32 @@ from ledger.models import FOR_PEOPLE, LANES, attempt, lane_predicate, refund
 MOST = 10_000
 AGES = {"under 1 h": 3600.0, "1 h to 24 h": 86_400.0, "1 d to 7 d": 604_800.0}
 OLDEST = "over 7 d"
+BY_AGE = (*AGES, OLDEST)
 
 
-def open_states(connection: Connection) -> dict[str, int]:
-    """How many refunds stand in each state that is not final, each counted up to MOST."""
-    counts = {
-        state: _counted(connection, f"{lane_predicate(lane)}", state)
-        for lane, states in LANES.items()
-        for state in states
-    }
-    for state in (State.AWAITING_APPROVAL, State.REVIEW, State.REVERSED):
-        counts[state] = _counted(connection, FOR_PEOPLE, state)
+def standing(connection: Connection, now: float) -> list[dict[str, Any]]:
+    """What is not final: count, sum and oldest change by state, currency and age (how long ago it was accepted).
 
-    return {str(state): count for state, count in counts.items()}
+    What waits for a worker or a provider may be all there is: of those two states MOST + 1 refunds are looked at.
+    """
+    age = case(*((refund.c.created_at > now - seconds, name) for name, seconds in AGES.items()), else_=OLDEST)
+    columns = refund.c.state, refund.c.currency, age.label("age"), refund.c.amount, refund.c.since
+    parts = [
+        select(*columns).where(text(lane_predicate("send"))).limit(MOST + 1),
+        select(*columns).where(text(lane_predicate("poll")), refund.c.state == State.PENDING).limit(MOST + 1),
+        select(*columns).where(text(lane_predicate("recover"))),
+        select(*columns).where(text(FOR_PEOPLE)),
+    ]
+    one = union_all(*(select(each.subquery()) for each in parts)).subquery()
+    key = one.c.state, one.c.currency, one.c.age
+    query = select(
+        *key,
+        func.count().label("count"),
+        func.sum(func.coalesce(one.c.amount, 0)).label("amount"),
+        func.min(one.c.since).label("oldest"),
+    ).group_by(*key)
 
-
-def _counted(connection: Connection, predicate: str, state: State) -> int:
-    some = select(refund.c.id).where(text(predicate), refund.c.state == state).limit(MOST + 1).subquery()
-
-    return int(connection.execute(select(func.count()).select_from(some)).scalar_one())
+    return [dict(row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - the documented way
 
 
 def count_due(connection: Connection, accounts: Sequence[str], now: float) -> int:
@@ -46,33 +53,6 @@ def count_due(connection: Connection, accounts: Sequence[str], now: float) -> in
     return sum(connection.execute(select(func.count()).select_from(lane)).scalar_one() for lane in lanes)
 
 
-def waiting(connection: Connection, states: tuple[State, ...]) -> list[dict[str, Any]]:
-    """Count, sum and oldest by currency of what stands in `states` (unknown, or what waits for people)."""
-    query = (
-        select(refund.c.currency, func.count().label("count"), _sum(), func.min(refund.c.since).label("oldest"))
-        .where(_of(states), refund.c.state.in_(states))
-        .group_by(refund.c.currency)
-        .order_by(refund.c.currency)
-    )
-
-    return [dict(row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - the documented way
-
-
-def ages(connection: Connection, now: float) -> list[dict[str, Any]]:
-    """Open money by how long it has been open: one row for each age and currency."""
-    bucket = case(*((refund.c.created_at > now - seconds, name) for name, seconds in AGES.items()), else_=OLDEST).label(
-        "age"
-    )
-    query = (
-        select(bucket, refund.c.currency, func.count().label("count"), _sum())
-        .where(_open(), refund.c.state != State.REVERSED)
-        .group_by(bucket, refund.c.currency)
-        .order_by(refund.c.currency)
-    )
-
-    return [dict(row._mapping) for row in connection.execute(query)]  # noqa: SLF001
-
-
 def answers(connection: Connection, limit: int) -> list[dict[str, Any]]:
     """The attempts of the latest refunds with their account: what was answered, and how quickly."""
     latest = (
@@ -84,16 +64,3 @@ def answers(connection: Connection, limit: int) -> list[dict[str, Any]]:
     query = select(refund.c.account, refund.c.failure_class, latest).join(refund, refund.c.id == latest.c.refund_id)
 
     return [dict(row._mapping) for row in connection.execute(query)]  # noqa: SLF001
-
-
-def _sum() -> Any:
-    return func.sum(func.coalesce(refund.c.amount, 0)).label("amount")
-
-
-def _of(states: tuple[State, ...]) -> Any:
-    """The index of what is unknown, or of what waits for people."""
-    return text(lane_predicate("recover")) if State.UNKNOWN in states else text(FOR_PEOPLE)
-
-
-def _open() -> Any:
-    return or_(text(FOR_PEOPLE), *(and_(text(lane_predicate(lane))) for lane in LANES))

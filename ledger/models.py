@@ -736,14 +736,20 @@ counted = Table(
 
 # -- figures ---------------------------------------------------------------------------------------------------------
 
-# What each minute came to, for charts. `at`: the minute's first second; `bucket`: the class of a duration.
-sample = Table(
-    "sample",
-    metadata,
-    Column("name", String(16), primary_key=True),
-    Column("account", String(64), primary_key=True),
-    Column("at", Integer, primary_key=True, autoincrement=False),
-    Column("bucket", Integer, primary_key=True, autoincrement=False),
-    Column("value", BigInteger, nullable=False),
-    Index("ix_sample_at", "at"),
-)
+
+def _figures(name: str, *indexes: Index) -> Table:
+    return Table(
+        name,
+        metadata,
+        Column("name", String(16), primary_key=True),
+        Column("account", String(64), primary_key=True),
+        Column("at", Integer, primary_key=True, autoincrement=False),
+        Column("bucket", Integer, primary_key=True, autoincrement=False),
+        Column("value", BigInteger, nullable=False),
+        *indexes,
+    )
+
+
+# What each minute and each hour came to, for charts. `at`: its first second; `bucket`: the class of a duration.
+sample = _figures("sample", Index("ix_sample_at", "at"))
+sample_hour = _figures("sample_hour")

@@ -333,6 +333,14 @@ def unknown_sums(connection: Connection) -> dict[str, tuple[int, int]]:
     return {currency or "?": (count, int(amount or 0)) for currency, count, amount in connection.execute(query)}
 
 
+def oldest_unknown(connection: Connection) -> float | None:
+    """Since when the outcome of a refund has been unknown, in epoch seconds."""
+    query = select(func.min(refund.c.since)).where(text(lane_predicate("recover")), refund.c.state == State.UNKNOWN)
+    found: float | None = connection.execute(query).scalar()
+
+    return found
+
+
 def over_refunded(connection: Connection, limit: int = 100) -> list[dict[str, Any]]:
     """Payments of which more went back than was captured."""
     rows = connection.execute(select(payment).where(payment.c.over_refunded).limit(limit))

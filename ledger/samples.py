@@ -1,16 +1,16 @@
-"""What happened in each minute, counted once, so that a chart reads few rows however many refunds there are."""
+"""What happened in each minute, counted once and summed up by hour: a chart reads few rows of however many refunds."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, case, delete, func, select
+from sqlalchemy import Connection, Select, Table, case, delete, func, select, union_all
 from sqlalchemy.dialects import postgresql, sqlite
 
 from domain.histogram import BOUNDS
 from domain.state import FINAL, State
-from ledger.models import attempt, event, refund, sample
+from ledger.models import attempt, event, refund, sample, sample_hour
 
-MINUTE = 60
+MINUTE, HOUR = 60, 3600
 #: The name under which each minute that was counted is written down, whether anything happened in it or not.
 COUNTED = "counted"
 #: What an event of this state counts as.
@@ -21,16 +21,16 @@ FLOW: dict[str, str] = {
     **{f"refund.{state}": "uncertain" for state in (State.UNKNOWN, State.REVIEW, State.REVERSED)},
 }
 TOOK, ANSWERED = "took", "answered"
+WAITING, OVERDUE, STREAM, BREAKER = "waiting", "overdue", "stream", "breaker"
+#: Of these the largest counts; everything else adds up.
+STANDING = (WAITING, OVERDUE, STREAM, BREAKER)
 
 Row = dict[str, Any]
 
 
 def last(connection: Connection) -> int | None:
     """The newest minute that was counted."""
-    query = select(func.max(sample.c.at)).where(sample.c.name == COUNTED, sample.c.account == "")
-    found: int | None = connection.execute(query).scalar()
-
-    return found
+    return _last(connection, sample)
 
 
 def counted(connection: Connection, minute: int) -> list[Row]:
@@ -91,42 +91,76 @@ def row(name: str, minute: int, value: int, *, account: str = "", bucket: int = 
     return {"name": name, "account": account, "at": minute, "bucket": bucket, "value": value}
 
 
-def keep(connection: Connection, rows: Iterable[Row], *, forget_before: float) -> None:
+def keep(connection: Connection, rows: Iterable[Row]) -> None:
     """Write figures down, each once; whoever counted the same minute at the same time has counted the same."""
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
     ordered = sorted(rows, key=lambda each: (each["name"], each["account"], each["at"], each["bucket"]))
     if ordered:
-        connection.execute(dialect.insert(sample).on_conflict_do_nothing(), ordered)
-    connection.execute(delete(sample).where(sample.c.at < forget_before))
+        connection.execute(_once(connection, sample), ordered)
 
 
-def sums(
+def hours(connection: Connection, over: int) -> range:
+    """The hours that ended by `over` and have no sums yet."""
+    done = _last(connection, sample_hour)
+    first = connection.execute(select(func.min(sample.c.at))).scalar() if done is None else done + HOUR
+
+    return range(over if first is None else first // HOUR * HOUR, over - HOUR + 1, HOUR)
+
+
+def sum_up(connection: Connection, *, hour: int) -> None:
+    """Write down what an hour's minutes came to, once."""
+    figures = _figures(sample, HOUR).where(sample.c.at >= hour, sample.c.at < hour + HOUR)
+    connection.execute(_once(connection, sample_hour).from_select([each.name for each in sample_hour.c], figures))
+
+
+def forget(connection: Connection, before: float) -> None:
+    """Remove older figures."""
+    for table in (sample, sample_hour):
+        connection.execute(delete(table).where(table.c.at < before))
+
+
+def read(
     connection: Connection, names: Sequence[str], since: int, step: int, *, account: str = ""
 ) -> dict[tuple[int, str], dict[int, int]]:
-    """By step of time and name, the sums by class."""
-    return _read(connection, func.sum(sample.c.value).cast(sample.c.value.type), names, since, step, account)
-
-
-def peaks(
-    connection: Connection, names: Sequence[str], since: int, step: int, *, account: str = ""
-) -> dict[tuple[int, str], int]:
-    """By step of time and name, the largest figure of its minutes."""
-    found = _read(connection, func.max(sample.c.value), names, since, step, account)
-
-    return {key: values[0] for key, values in found.items()}
-
-
-def _read(
-    connection: Connection, value: Any, names: Sequence[str], since: int, step: int, account: str
-) -> dict[tuple[int, str], dict[int, int]]:
-    slot = sample.c.at - sample.c.at % step
-    query = (
-        select(slot, sample.c.name, sample.c.bucket, value)
-        .where(sample.c.name.in_(names), sample.c.account == account, sample.c.at >= since)
-        .group_by(slot, sample.c.name, sample.c.bucket)
-    )
+    """By step of time and name, the figures by class: sums, or the largest of what stands."""
+    source: Any = select(sample).where(*_wanted(sample, names, since, account))
+    if step % HOUR == 0:
+        # What has no sums yet is read by the minute.
+        newest = select(func.max(sample_hour.c.at) + HOUR).where(*_counted_at_all(sample_hour)).scalar_subquery()
+        source = union_all(
+            select(sample_hour).where(*_wanted(sample_hour, names, since, account)),
+            source.where(sample.c.at >= func.coalesce(newest, 0)),
+        )
     found: dict[tuple[int, str], dict[int, int]] = {}
-    for at, name, bucket, figure in connection.execute(query):
-        found.setdefault((int(at), str(name)), {})[int(bucket)] = int(figure)
+    for name, _account, at, bucket, value in connection.execute(_figures(source.subquery(), step)):
+        found.setdefault((int(at), str(name)), {})[int(bucket)] = int(value)
 
     return found
+
+
+def _figures(source: Any, step: int) -> Select[Any]:
+    """The figures of `source` by steps of time."""
+    at = source.c.at - source.c.at % step
+    value = case((source.c.name.in_(STANDING), func.max(source.c.value)), else_=func.sum(source.c.value))
+    known = source.c.name, source.c.account, at, source.c.bucket
+
+    return select(*known, value.cast(sample.c.value.type)).group_by(*known)
+
+
+def _wanted(table: Table, names: Sequence[str], since: int, account: str) -> tuple[Any, ...]:
+    return table.c.name.in_(names), table.c.account == account, table.c.at >= since
+
+
+def _counted_at_all(table: Table) -> tuple[Any, ...]:
+    return table.c.name == COUNTED, table.c.account == ""
+
+
+def _last(connection: Connection, table: Table) -> int | None:
+    found: int | None = connection.execute(select(func.max(table.c.at)).where(*_counted_at_all(table))).scalar()
+
+    return found
+
+
+def _once(connection: Connection, table: Table) -> Any:
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+
+    return dialect.insert(table).on_conflict_do_nothing()

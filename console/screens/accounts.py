@@ -38,7 +38,7 @@ def show_one(request: Request, engine: TheEngine, _signed: Signed, name: str, wi
     one = [each for each in overview.accounts(engine) if each["account"] is account]
 
     window = window if window in samples.WINDOWS else "1h"
-    bands = samples.bands(engine, window, name)
+    latencies, bands = samples.account_charts(engine, window, name)
 
     return page(
         request,
@@ -50,7 +50,7 @@ def show_one(request: Request, engine: TheEngine, _signed: Signed, name: str, wi
         history=history,
         window=window,
         windows=list(samples.WINDOWS),
-        latencies=samples.latencies(engine, window, name),
+        latencies=latencies,
         lines=SPREAD,
         bands=bands,
         tones=TONES,

@@ -22,8 +22,7 @@ OVERDUE = (("overdue", "amber"),)
 @router.get("/")
 def show(request: Request, engine: TheEngine, _signed: Signed, window: str = "1h") -> Response:
     window = window if window in samples.WINDOWS else "1h"
-    flow = samples.flow(engine, window)
-    ages = overview.ages(engine)
+    charts = samples.charts(engine, window)
     crew = overview.crew(engine)
     now = engine.clock()
 
@@ -33,14 +32,10 @@ def show(request: Request, engine: TheEngine, _signed: Signed, window: str = "1h
         live="5",
         window=window,
         windows=list(samples.WINDOWS),
-        flow=flow,
-        totals={name: sum(row[name] or 0 for row in flow) for name, _ in FLOW},
-        counted=any(row["accepted"] is not None for row in flow),
-        durations=samples.durations(engine, window),
-        backlog=samples.backlog(engine, window),
+        charts=charts,
+        totals={name: sum(row[name] or 0 for row in charts.flow) for name, _ in FLOW},
+        counted=any(row["accepted"] is not None for row in charts.flow),
         lines={"flow": FLOW, "spread": SPREAD, "due": DUE, "overdue": OVERDUE},
-        ages=ages,
-        most=max((row["count"] for row in ages), default=1),
         crew=crew,
         alive=sum(each["kind"] == "worker" and now - each["beat_at"] < HEARD for each in crew["workers"]),
         accounts=overview.accounts(engine),

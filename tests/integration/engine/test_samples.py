@@ -35,18 +35,18 @@ def test_a_minute_is_counted_once_by_what_became_of_its_refunds(world):
         world.paid("smart2pay")
     after(world)
     assert samples.take(world.engine) > 0
-    first = samples.flow(world.engine, "1h")
+    first = samples.charts(world.engine, "1h").flow
     assert samples.take(world.engine) == 0
 
-    assert samples.flow(world.engine, "1h") == first
+    assert samples.charts(world.engine, "1h").flow == first
     assert sums(first) == {"accepted": 3, "succeeded": 3, "failed": 0, "uncertain": 0}
     assert next(each["accepted"] for each in first if each["at"] == start) > 0
     assert first[-1]["accepted"] is None
-    took = [each for each in samples.durations(world.engine, "1h") if each["count"]]
+    took = [each for each in samples.charts(world.engine, "1h").durations if each["count"]]
     assert sum(each["count"] for each in took) == 3
     assert all(each["p50"] <= each["p95"] for each in took)
-    assert sum(each["count"] for each in samples.latencies(world.engine, "1h", "smart2pay")) >= 3
-    assert {each["p50"] for each in samples.latencies(world.engine, "1h", "smartpay")} == {None}
+    assert sum(each["count"] for each in samples.account_charts(world.engine, "1h", "smart2pay")[0]) >= 3
+    assert {each["p50"] for each in samples.account_charts(world.engine, "1h", "smartpay")[0]} == {None}
 
 
 def test_two_who_count_at_once_count_the_same(world):
@@ -59,7 +59,7 @@ def test_two_who_count_at_once_count_the_same(world):
     for each in together:
         each.join()
 
-    assert sums(samples.flow(world.engine, "1h")) == {"accepted": 1, "succeeded": 1, "failed": 0, "uncertain": 0}
+    assert sums(samples.charts(world.engine, "1h").flow) == {"accepted": 1, "succeeded": 1, "failed": 0, "uncertain": 0}
 
 
 def test_a_silence_is_no_data_and_what_is_old_is_forgotten(world):
@@ -67,7 +67,7 @@ def test_a_silence_is_no_data_and_what_is_old_is_forgotten(world):
     samples.take(world.engine)
     world.wait(2 * 3600)
     samples.take(world.engine)
-    day = samples.flow(world.engine, "24h")
+    day = samples.charts(world.engine, "24h").flow
     assert {each["accepted"] for each in day} == {None, 0}
     world.wait(9 * 86_400)
     samples.take(world.engine)
@@ -78,12 +78,58 @@ def test_a_silence_is_no_data_and_what_is_old_is_forgotten(world):
     assert len(day) == 48
 
 
+def test_a_week_reads_hours_and_what_has_none_yet_by_the_minute(world):
+    minute_of(world)
+    world.wait(3600 - world.now % 3600)
+    began = int(world.now)
+    for _ in range(3):
+        world.paid("smart2pay")
+        world.wait(3600 - world.now % 3600)
+        samples.take(world.engine)
+    world.paid("smart2pay")
+    after(world)
+    samples.take(world.engine)
+    week, day = samples.charts(world.engine, "7d"), samples.charts(world.engine, "24h")
+    latencies, spans = samples.account_charts(world.engine, "7d", "smart2pay")
+
+    assert sums(week.flow) == sums(day.flow) == {"accepted": 4, "succeeded": 4, "failed": 0, "uncertain": 0}
+    assert sum(each["count"] for each in week.durations) == sum(each["count"] for each in day.durations) == 4
+    assert sum(each["count"] for each in latencies) >= 4
+    assert "closed" in {str(each["position"]) for each in spans}
+    assert {each["waiting"] for each in week.backlog} == {None, 0}
+    over = int(world.now) // 3600 * 3600
+    world.engine.ledger.run(lambda c: c.exec_driver_sql(f"DELETE FROM sample WHERE at < {over}"))
+    assert sums(samples.charts(world.engine, "7d").flow) == sums(week.flow)
+    assert over - began >= 3 * 3600
+
+
+def test_hours_are_summed_up_once_and_the_largest_of_what_stands_counts(world):
+    names = (rows.COUNTED, rows.WAITING)
+    figures = [rows.row(name, 60 * n, n) for n in range(120) for name in names]
+
+    def work(connection):
+        rows.keep(connection, figures)
+        assert list(rows.hours(connection, 7199)) == [0]
+        for _ in range(2):
+            rows.sum_up(connection, hour=0)
+        assert list(rows.hours(connection, 7200)) == [3600]
+
+        return rows.read(connection, names, 0, 3600)
+
+    assert world.engine.ledger.run(work) == {
+        (0, "counted"): {0: sum(range(60))},
+        (0, "waiting"): {0: 59},
+        (3600, "counted"): {0: sum(range(60, 120))},
+        (3600, "waiting"): {0: 119},
+    }
+
+
 def test_what_waits_and_how_the_breaker_stands_is_the_last_minutes(world):
     minute_of(world)
     after(world)
     samples.take(world.engine)
-    last = samples.backlog(world.engine, "1h")[-2]
-    spans = samples.bands(world.engine, "1h", "smart2pay")
+    last = samples.charts(world.engine, "1h").backlog[-2]
+    spans = samples.account_charts(world.engine, "1h", "smart2pay")[1]
 
     assert (last["waiting"], last["overdue"]) == (0, 0)
     assert [str(each["position"]) for each in spans[-2:]] == ["closed", "None"]
