@@ -22,8 +22,10 @@ from cli.times import money, since
 from domain.bulk import FASTEST, IN_WORDS, PACE, STOP_AT, Kind, Lot, Phase, Result
 from domain.words import ago
 from engine import bulk
+from engine.assign import assign, meant
 from engine.bulk_plan import Plan, Selection, preview
 from engine.people import Verb
+from engine.view import dead_views
 from ledger.bulk import Operation
 
 app = group("Bulk operations: one act on many refunds, after a preview.")
@@ -86,6 +88,37 @@ def start_operation(
         raise typer.BadParameter("say which: --query, --all or --again, one of them")
     chosen = Selection(query=query or "", again=again or "")
     launch(session, kind, chosen, dry_run=dry_run, confirm=confirm, reason=reason, pace=pace, stop_at=stop_at)
+
+
+@command(app, "assign")
+def assign_many(
+    session: Session,
+    *,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Who; nobody where left out.")] = None,
+    query: Query = None,
+    everything: Everything = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which.")] = False,
+) -> None:
+    """Say who looks after many refunds; it is done at once."""
+    if (query is None) is not everything:
+        raise typer.BadParameter("say which: --query or --all, one of them")
+    who, chosen = session.actor(Verb.ACT), Selection(query=query or "")
+    if dry_run:
+        found = meant(session.engine, who, chosen)
+        session.out.rows(dead_views(session.engine, found), ASSIGN_COLUMNS, empty="nothing fits")
+        return
+    count = assign(session.engine, who, chosen, name)
+    session.out.one({"assigned": count, "assignee": name}, lambda: [f"{count} refunds assigned to {name or 'nobody'}"])
+
+
+ASSIGN_COLUMNS: dict[str, Callable[[Row], Any]] = {
+    "Refund": lambda row: row["id"],
+    "Reference": lambda row: row["reference"],
+    "Account": lambda row: row["account"],
+    "Amount": lambda row: money(row["amount"], row["currency"]),
+    "State": lambda row: row["state"],
+    "With": lambda row: row["assignee"],
+}
 
 
 def launch(

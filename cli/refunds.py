@@ -18,6 +18,8 @@ from domain.refund import Refund
 from domain.state import State
 from engine import review, saved, search
 from engine import view as views
+from engine.assign import assign
+from engine.bulk_plan import Selection
 from engine.ids import new_id
 from engine.people import Actor, Verb
 from engine.submit import Receipt, submit_by
@@ -235,7 +237,7 @@ def assign_refund(
     """Say who looks after a refund."""
 
     def work(who: Actor, each: str) -> None:
-        review.assign(session.engine, who, each, to)
+        assign(session.engine, who, Selection(ids=(each,)), to)
         if reason.strip():
             review.comment(session.engine, who, each, reason)
 

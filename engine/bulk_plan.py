@@ -12,6 +12,7 @@ from domain.bulk import MOST, SCOPE, Kind, Lot
 from domain.errors import FieldError, InvalidJob, NotFound, Refused
 from domain.job import canonical
 from domain.refund import Refund
+from domain.state import State
 from domain.verdict import Advice
 from engine import review, search
 from engine.bootstrap import Engine
@@ -94,7 +95,7 @@ def preview(engine: Engine, actor: Actor, kind: Kind, selection: Selection) -> P
     """
     require(actor, Verb.ACT)
     with engine.ledger.read() as connection:
-        found = _chosen(connection, engine, kind, selection)
+        found = chosen(connection, engine, SCOPE[kind], selection)
         if len(found) > MOST:
             raise Refused("too-many", f"more than {MOST} refunds fit; narrow the query, by account or cause")
         ids = [each.id for each in found]
@@ -109,25 +110,30 @@ def preview(engine: Engine, actor: Actor, kind: Kind, selection: Selection) -> P
     )
 
 
-def _chosen(connection: Connection, engine: Engine, kind: Kind, selection: Selection) -> list[Refund]:
+def chosen(connection: Connection, engine: Engine, scope: Sequence[State], selection: Selection) -> list[Refund]:
+    """The refunds of a selection, at most one more than `MOST`; of those that fit a query, the ones in `scope`.
+
+    Raises NotFound for an id that is not there, InvalidJob for a query that is not understood or speaks of people.
+    """
     if selection.again:
         if bulk.get(connection, selection.again) is None:
             raise no_such(selection.again)
         return queries.among(connection, bulk.not_done(connection, selection.again))
     if selection.ids:
-        return _named(connection, selection.ids)
+        return named(connection, selection.ids)
     wanted = search.parse(selection.query, engine.vault)
     if search.names_people(selection.query):
         raise _wrong("choose by state, account, provider, cause or failure: an operation is kept with its query")
     if len(selection.query) > MOST_QUERY:
         raise _wrong(f"at most {MOST_QUERY} characters")
-    states = [each for each in SCOPE[kind] if not wanted.states or each in wanted.states]
+    states = [each for each in scope if not wanted.states or each in wanted.states]
 
     return queries.open_ones(connection, states, limit=MOST + 1, wanted=wanted)
 
 
-def _named(connection: Connection, ids: Sequence[str]) -> list[Refund]:
-    found = queries.among(connection, ids[: MOST + 1])
+def named(connection: Connection, ids: Sequence[str], *, lock: bool = False) -> list[Refund]:
+    """These refunds, and that they are there. Raises NotFound."""
+    found = queries.among(connection, ids[: MOST + 1], lock=lock)
     missing = sorted(set(ids[: MOST + 1]) - {each.id for each in found})
     if missing:
         raise NotFound("not-found", f"there is no refund {missing[0][:64]!r}")

@@ -206,18 +206,6 @@ def comment(engine: Engine, actor: Actor, refund_id: str, text: str) -> None:
     engine.ledger.run(work)
 
 
-def assign(engine: Engine, actor: Actor, refund_id: str, assignee: str | None) -> None:
-    """Say who looks after a refund."""
-    require(actor, Verb.ACT)
-
-    def work(connection: Connection) -> None:
-        refund = _get(connection, refund_id)
-        after = replace(refund, assignee=assignee, updated_at=engine.clock())
-        _apply(connection, refund, after, "refund.assigned", actor, {"assignee": assignee})
-
-    engine.ledger.run(work)
-
-
 # -- what takes two people -------------------------------------------------------------------------------------------
 
 

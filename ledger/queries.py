@@ -236,11 +236,11 @@ def open_ones(
 _PEOPLES = {State.AWAITING_APPROVAL, State.REVIEW, State.REVERSED}
 
 
-def among(connection: Connection, refund_ids: Sequence[str]) -> list[Refund]:
-    """These refunds, oldest first; who is not there is left out."""
+def among(connection: Connection, refund_ids: Sequence[str], *, lock: bool = False) -> list[Refund]:
+    """These refunds, oldest first; who is not there is left out. `lock`: nobody else changes them meanwhile."""
     query = select(*COLUMNS).where(refund.c.id.in_(refund_ids)).order_by(refund.c.id)
 
-    return [load(row) for row in connection.execute(query)]
+    return [load(row) for row in connection.execute(query.with_for_update() if lock else query)]
 
 
 def dead_groups(connection: Connection, now: float) -> list[dict[str, Any]]:

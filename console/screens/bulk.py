@@ -10,11 +10,13 @@ from console.pages import go, page
 from console.session import Signed, TheEngine
 from domain.bulk import IN_WORDS, MOST, PACE, STOP_AT, Kind, Lot, Phase, Result
 from domain.errors import Conflict, Refused
-from engine import bulk, bulk_plan
+from engine import bulk, bulk_plan, people
+from engine.assign import assign, meant
 from engine.bootstrap import Engine
 from engine.bulk_plan import Plan, Selection
 from engine.ids import new_id
 from engine.people import Actor
+from engine.view import dead_views
 
 router = APIRouter()
 
@@ -105,6 +107,41 @@ def _preview(
 
 def _back(plan: Plan) -> str:
     return f"/bulk/{plan.selection.again}" if plan.selection.again else "/dead"
+
+
+@router.get("/bulk/assign")
+def assign_form(
+    request: Request,
+    engine: TheEngine,
+    signed: Signed,
+    ids: Ids = _NOBODY,
+    within: str = "",
+    everything: Annotated[bool, Query(alias="all")] = False,  # noqa: FBT002 - a box of a form
+) -> Response:
+    selection = _selection(ids, within, "", everything=everything)
+
+    return page(
+        request,
+        "assign.html",
+        selection=selection,
+        refunds=dead_views(engine, meant(engine, signed.actor, selection)),
+        most=SHOWN,
+        people=[each.name for each in people.everybody(engine) if each.active],
+    )
+
+
+@router.post("/bulk/assign")
+def assign_many(
+    engine: TheEngine,
+    signed: Signed,
+    ids: GivenIds = _NOBODY,
+    q: Annotated[str, Form()] = "",
+    everything: Annotated[bool, Form(alias="all")] = False,  # noqa: FBT002 - a box of a form
+    to: Annotated[str, Form(max_length=64)] = "",
+) -> Response:
+    count = assign(engine, signed.actor, _selection(ids, q, "", everything=everything), to.strip() or None)
+
+    return go("/dead", f"{count} refunds are with {to.strip() or 'nobody'} now.")
 
 
 @dataclass

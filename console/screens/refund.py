@@ -16,7 +16,9 @@ from domain.state import FINAL, State
 from domain.verdict import Advice
 from domain.words import ago
 from engine import people, review
+from engine.assign import assign as set_assignee
 from engine.bootstrap import Engine
+from engine.bulk_plan import Selection
 from engine.people import Verb
 from engine.review import OUTCOMES
 from engine.sessions import SignedIn
@@ -86,7 +88,7 @@ def note(engine: TheEngine, signed: Signed, refund_id: str, text: Annotated[str,
 
 @router.post("/refunds/{refund_id}/assign")
 def assign(engine: TheEngine, signed: Signed, refund_id: str, to: Annotated[str, Form(max_length=64)] = "") -> Response:
-    review.assign(engine, signed.actor, refund_id, to.strip() or None)
+    set_assignee(engine, signed.actor, Selection(ids=(refund_id,)), to.strip() or None)
 
     return go(f"/refunds/{refund_id}", f"Assigned to {to.strip() or 'nobody'}.")
 

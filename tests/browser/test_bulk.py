@@ -141,6 +141,20 @@ def test_what_is_stopped_is_left_and_taken_up_by_a_new_preview(world, visit, uns
     expect(page.get_by_role("heading", level=1)).to_contain_text(f"{stopped.left} of {stopped.left} Done")
 
 
+def test_many_are_given_to_one_person(world, visit, unsent):
+    ids = unsent(Cause.ATTEMPTS_EXHAUSTED, 2)
+    page = visit("/refunds?q=cause:attempts_exhausted+account:smart2pay")
+    for each in ids:
+        page.locator(f"#r-{each}").get_by_role("checkbox").check()
+    page.get_by_role("button", name="Assign them").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Assign 2 refunds")
+    page.get_by_label("Who looks after them").fill("pia")
+    page.get_by_role("button", name="Assign 2").dblclick()
+
+    expect(page.get_by_role("status")).to_contain_text("2 refunds are with pia now", timeout=20_000)
+    assert [world.refund(each).assignee for each in ids] == ["pia", "pia"]
+
+
 def test_a_viewer_may_look_and_is_offered_nothing(world, visit, unsent):
     ids = unsent(Cause.ATTEMPTS_EXHAUSTED, 2)
     engine = world.stack.engine

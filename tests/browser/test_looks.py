@@ -21,6 +21,7 @@ SCREENS += (
     "/dead",
     "/bulk",
     "/bulk/new?kind=check&q=state:review",
+    "/bulk/assign?within=state:review&all=1",
     "/approvals",
     "/approvals?tab=decided",
     "/accounts",

@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 
 from engine import operate, review, tick
+from engine.assign import assign
 from engine.bootstrap import Engine
+from engine.bulk_plan import Selection
 from engine.people import Actor, Role
 from engine.submit import submit
 from ledger import approvals
@@ -155,7 +157,7 @@ class People:
             "retry": lambda p, r, c: _done(review.retry(p.engine, c.choice(PEOPLE), r, reason="again")),
             "cancel": lambda p, r, c: _done(review.cancel(p.engine, c.choice(PEOPLE), r, reason="not wanted")),
             "note": lambda p, r, c: review.comment(p.engine, c.choice(PEOPLE), r, "looked at it"),
-            "assign": lambda p, r, c: review.assign(p.engine, c.choice(PEOPLE), r, "otto"),
+            "assign": lambda p, r, c: _done(assign(p.engine, c.choice(PEOPLE), Selection(ids=(r,)), "otto")),
             "settle": self._settle,
             "new_handle": self._new_handle,
             "same_person": self._same_person,

@@ -14,6 +14,8 @@ from domain.errors import Conflict
 from domain.outcome import Declined, Facts, NotSent, NotSentReason, Pending, Succeeded
 from domain.state import State
 from engine import operate, review
+from engine.assign import assign
+from engine.bulk_plan import Selection
 from engine.evidence import Brought, bring_evidence
 from engine.people import Actor, Role, recognise
 from ledger import journal, queries
@@ -285,7 +287,7 @@ def test_a_note_written_during_the_call_does_not_lose_the_answer(bench, system):
 
     def noting(request):
         review.comment(bench.engine, system, refund.id, "looking at it")
-        review.assign(bench.engine, system, refund.id, "anna")
+        assign(bench.engine, system, Selection(ids=(refund.id,)), "anna")
         return accepted(request)
 
     bench.answering(noting)

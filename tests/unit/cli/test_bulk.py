@@ -153,3 +153,19 @@ def test_what_is_not_there_is_not_found(home, refundry):
     assert refundry("bulk", "show", "bo_nothing").status == 3
     assert refundry("bulk", "stop", "bo_nothing").status == 3
     assert refundry("bulk", "start", "retry", "--again", "bo_nothing", "--dry-run").status == 3
+
+
+def test_many_are_assigned_at_once(safe, review, refundry):
+    safe()
+    review("R-9", Cause.MISMATCH)
+
+    shown = refundry("bulk", "assign", "--query", "cause:leases_lost", "--dry-run", "-o", "json")
+    told = refundry("bulk", "assign", "anna", "--query", "cause:leases_lost")
+    after = refundry("refunds", "list", "assignee:anna", "-o", "json")
+
+    assert len(shown.json()) == 3
+    assert {each["assignee"] for each in shown.json()} == {None}
+    assert (told.status, told.out.strip()) == (0, "3 refunds assigned to anna"), told.err
+    assert {each["reference"] for each in after.json()} == {"S-1", "S-2", "S-3"}
+    assert refundry("bulk", "assign", "anna").status == 2
+    assert refundry("bulk", "assign", "--all").out.strip() == "4 refunds assigned to nobody"

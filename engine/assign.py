@@ -1,0 +1,69 @@
+"""Who looks after refunds: of one, or of many that are chosen as for a bulk operation."""
+
+from collections.abc import Sequence
+
+import structlog
+from msgspec.structs import replace
+from sqlalchemy import Connection
+
+from domain.bulk import MOST
+from domain.errors import Conflict, Refused
+from domain.refund import Refund
+from domain.state import OPEN, State
+from engine.bootstrap import Engine
+from engine.bulk_plan import Selection, chosen, named
+from engine.people import Actor, Verb, require
+from ledger import refunds
+from ledger.refunds import Change
+
+log = structlog.get_logger(__name__)
+
+#: Where a query says nothing of states: what somebody may still have to do something about.
+SCOPE = (*sorted(OPEN), State.REVERSED)
+MOST_NAME = 64
+
+
+def meant(engine: Engine, actor: Actor, selection: Selection) -> Sequence[Refund]:
+    """The refunds of a selection. Raises Refused where too many fit, NotFound, and InvalidJob for a wrong query."""
+    require(actor, Verb.ACT)
+    with engine.ledger.read() as connection:
+        return _meant(connection, engine, selection)
+
+
+def assign(engine: Engine, actor: Actor, selection: Selection, assignee: str | None) -> int:
+    """Say who looks after these refunds, all of them or none; answers how many. None: nobody does."""
+    require(actor, Verb.ACT)
+    if assignee is not None and len(assignee) > MOST_NAME:
+        raise Refused("assignee-invalid", f"assignee: at most {MOST_NAME} characters")
+
+    def work(connection: Connection) -> int:
+        ids = selection.ids or [each.id for each in _meant(connection, engine, selection)]
+        now = engine.clock()
+        changes = [
+            Change(
+                before=each,
+                after=replace(each, assignee=assignee, updated_at=now),
+                type="refund.assigned",
+                actor=actor.name,
+                data={"assignee": assignee},
+                fenced=False,
+            )
+            for each in named(connection, ids, lock=True)
+        ]
+        if None in refunds.apply(connection, changes):
+            raise Conflict("state-conflict", "somebody else changed one of these at the same moment; do it again")
+
+        return len(changes)
+
+    count = engine.ledger.run(work)
+    log.info("refund.assigned", refunds=count, actor=actor.name)
+
+    return count
+
+
+def _meant(connection: Connection, engine: Engine, selection: Selection) -> Sequence[Refund]:
+    found = chosen(connection, engine, SCOPE, selection)
+    if len(found) > MOST:
+        raise Refused("too-many", f"more than {MOST} refunds fit; narrow the query, by account or cause")
+
+    return found
