@@ -489,6 +489,14 @@ saved_view = Table(
     Column("saved_at", Double, nullable=False),
 )
 
+preference = Table(
+    "preference",
+    metadata,
+    Column("owner", String(64), primary_key=True),
+    Column("name", String(32), primary_key=True),
+    Column("value", String(512), nullable=False),
+)
+
 # Tries to sign in, as leaky buckets: when each name's and address's last try will be forgotten.
 sign_in_try = Table(
     "sign_in_try",

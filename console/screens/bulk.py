@@ -21,12 +21,14 @@ from engine.view import dead_views
 router = APIRouter()
 
 PAGE = 50
+#: As many as a page of the refunds list may have.
+MOST_TICKED = 100
 #: Of each group a preview shows so many; the report has them all.
 SHOWN = 10
 PACES = (("1", "1 a second"), ("10", "10 a second"), ("50", "50 a second"))
 LIMITS = (("5", "more than 5 % fail"), ("20", "more than 20 % fail"), ("100", "never by itself"))
-Ids = Annotated[list[str], Query(alias="id", max_length=PAGE)]
-GivenIds = Annotated[list[str], Form(alias="id", max_length=PAGE)]
+Ids = Annotated[list[str], Query(alias="id", max_length=MOST_TICKED)]
+GivenIds = Annotated[list[str], Form(alias="id", max_length=MOST_TICKED)]
 _NOBODY: Ids = []
 
 

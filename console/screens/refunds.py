@@ -20,13 +20,32 @@ from domain.words import harmless
 from engine import saved, search
 from engine.bootstrap import Engine
 from engine.people import Actor, Verb
+from engine.preferences import prefer, preferred
 from engine.view import exported, find, refund_view
 from ledger import queries
 from ledger.queries import Filter
 
 router = APIRouter()
 
-PAGE = 50
+#: Every column a person may choose, in the order of the page, with its title; which of them, and how many rows.
+COLUMNS = {
+    "reference": "Reference",
+    "order": "Order",
+    "payment": "Payment",
+    "customer": "Customer",
+    "amount": "Amount",
+    "state": "State",
+    "failure": "Failure",
+    "account": "Account",
+    "provider_id": "Provider's id",
+    "attempts": "Attempts",
+    "accepted": "Accepted",
+    "updated": "Updated",
+    "next": "Next",
+    "assignee": "With",
+}
+DEFAULT = ("reference", "order", "customer", "amount", "state", "account", "attempts", "accepted", "next")
+ROWS, PAGE = ("25", "50", "100"), 50
 MOST_EXPORTED = 50_000
 CHUNK = 500
 #: So many refunds are looked at for one page where no index leads to what is wanted.
@@ -48,6 +67,7 @@ def show(
     before: str | None = None,
 ) -> Response:
     given = _given(q, state, account, after, to)
+    columns, size = _layout(engine, signed.actor)
     exact = _exact(engine, given)
     if exact is not None:
         return go(f"/refunds/{exact}")
@@ -55,11 +75,11 @@ def show(
     try:
         wanted = _filter(engine, given)
         horizon = _horizon(engine, wanted, before)
-        rows = _page(engine, replace(wanted, from_id=horizon), PAGE + 1, before)
+        rows = _page(engine, replace(wanted, from_id=horizon), size + 1, before)
     except InvalidJob as problem:
         error = str(problem).removeprefix("#/query: ")
-    more = len(rows) > PAGE
-    rows = rows[:PAGE]
+    more = len(rows) > size
+    rows = rows[:size]
     onward = rows[-1].id if more else horizon
     words = "" if error else _words(given)
 
@@ -73,7 +93,11 @@ def show(
         error=error,
         names=search.NAMES,
         accounts=list(engine.accounts),
-        rows=[refund_view(engine, each) for each in rows],
+        rows=[{**refund_view(engine, each), "assignee": each.assignee} for each in rows],
+        columns=columns,
+        all_columns=COLUMNS,
+        size=str(size),
+        sizes=[(each, each) for each in ROWS],
         newest=_address(given) if before else "",
         older=_address(given, before=onward) if onward else "",
         looked_at=LOOKED_AT if horizon is not None and not more else 0,
@@ -81,6 +105,29 @@ def show(
         views=_views(engine, signed.actor, words),
         export=f"/refunds.csv?{urlencode(_set(given), doseq=True)}",
     )
+
+
+def _layout(engine: Engine, actor: Actor) -> tuple[list[str], int]:
+    """The columns and the rows of a page as somebody has chosen them."""
+    chosen = preferred(engine, actor)
+    names = chosen.get("refund_columns", "").split() or DEFAULT
+
+    return [name for name in COLUMNS if name in names], int(chosen.get("refund_rows", PAGE))
+
+
+@router.post("/refunds/columns")
+def choose_columns(
+    engine: TheEngine,
+    signed: Signed,
+    column: Annotated[list[str], Form()] = _EMPTY,
+    rows: Annotated[str, Form()] = "",
+    q: Annotated[str, Form(max_length=1000)] = "",
+) -> Response:
+    """No column ticked: the usual ones."""
+    names = " ".join(name for name in COLUMNS if name in column)
+    prefer(engine, signed.actor, refund_columns=names, refund_rows=rows if rows in ROWS else "")
+
+    return go(_at(q), "The list looks as you chose, in every browser you use.")
 
 
 @router.get("/refunds.csv")

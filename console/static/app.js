@@ -115,7 +115,8 @@ function busy() {
   const at = document.activeElement;
   const typing = at && at.matches("#main :is(input, select, textarea)") && at.type !== "checkbox";
   const typed = all("#main :is(input, textarea):not([type=hidden], [type=checkbox], [type=radio])").some((each) => each.value !== each.defaultValue);
-  return typing || typed || $("#main :is(input:checked)") || $("#main details.ask[open]") || String(getSelection()) || document.hidden;
+  const ticked = all("#main input").some((each) => each.checked !== each.defaultChecked);
+  return typing || typed || ticked || $("#main details.ask[open]") || String(getSelection()) || document.hidden;
 }
 
 function beat() {

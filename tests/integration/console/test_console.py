@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from console.screens import refunds as screen
+from console.screens.refunds import COLUMNS
 from engine.submit import submit
 from ledger import external, journal
 from ledger.queries import Filter
@@ -298,6 +299,32 @@ def test_a_search_is_kept_under_a_name_and_shared(staffed, refund, visitor):
     assert pia.post("/views/remove", {"view": "oli/waiting <b>"}).status_code == 403
     assert oli.post("/views/remove", {"view": "oli/waiting <b>"}).status_code == 303
     assert link not in pia.get("/refunds").text
+
+
+def test_each_sees_the_columns_and_as_many_rows_as_they_chose(staffed, refund, visitor):
+    oli, pia = visitor("oli"), visitor("pia")
+    before = titles(oli)
+    chosen = oli.post(
+        "/refunds/columns", {"column": ["payment", "amount", "nonsense"], "rows": "25", "q": "state:queued"}
+    )
+
+    assert (chosen.status_code, chosen.headers["location"]) == (303, "/refunds?q=state%3Aqueued")
+    assert titles(oli) == ["Refund", "Payment", "Amount"]
+    assert '<option value="25" selected>' in oli.get("/refunds").text
+    assert titles(pia) == before
+    assert before[:3] == ["Refund", "Reference", "Order"]
+    for name in COLUMNS:
+        oli.post("/refunds/columns", {"column": [name]})
+        assert titles(oli) == ["Refund", COLUMNS[name]]
+    assert oli.post("/refunds/columns", {"rows": "1000"}).status_code == 303
+    assert titles(oli) == before
+
+
+def titles(visitor):
+    """The columns of the list; that of the ticks has no title."""
+    found = re.findall(r'<th scope="col"[^>]*>([^<]+)</th>', visitor.get("/refunds").text)
+
+    return [each.replace("&#39;", "'") for each in found]
 
 
 def test_the_same_form_twice_is_one_refund(staffed, visitor):
