@@ -17,6 +17,7 @@ from domain.policy import Policy, replay_until
 from domain.reconcile import Verdict
 from domain.settlement import Notation
 from engine.account import Account, default_policy
+from engine.finals import Finals
 from engine.meter import Meter
 from engine.refusals import Refusals
 from ledger.session import Ledger
@@ -78,6 +79,11 @@ class Engine:
     def meter(self) -> Meter:
         """What this process counts."""
         return Meter(self.ledger)
+
+    @cached_property
+    def finals(self) -> Finals:
+        """How many refunds are final."""
+        return Finals()
 
     @cached_property
     def refusals(self) -> Refusals:

@@ -267,11 +267,32 @@ def dead_groups(connection: Connection, now: float) -> list[dict[str, Any]]:
     return [dict(row._mapping) for row in connection.execute(query)]  # noqa: SLF001
 
 
-def by_state(connection: Connection) -> dict[str, int]:
-    """How many refunds stand in each state."""
-    counted = connection.execute(select(refund.c.state, func.count()).group_by(refund.c.state))
+def by_state(connection: Connection, rows: str = "") -> dict[str, int]:
+    """How many refunds stand in each state, of all or of one partial index."""
+    query = select(refund.c.state, func.count()).group_by(refund.c.state)
+    counted = connection.execute(query.where(text(rows)) if rows else query)
 
     return {str(row[0]): int(row[1]) for row in counted}
+
+
+def standing(connection: Connection) -> dict[str, int]:
+    """How many refunds stand in each state that is not final, or reversed: whatever else the ledger holds.
+
+    What waits for a worker or a provider is counted without being read.
+    """
+    polled = _count(connection, text(lane_predicate("poll")))
+    checked = _count(connection, text(FOR_PEOPLE), refund.c.state == State.REVIEW, refund.c.due_at.is_not(None))
+
+    return {
+        **by_state(connection, FOR_PEOPLE),
+        **by_state(connection, lane_predicate("recover")),
+        State.QUEUED: _count(connection, text(lane_predicate("send"))),
+        State.PENDING: polled - checked,
+    }
+
+
+def _count(connection: Connection, *which: Any) -> int:
+    return int(connection.execute(select(func.count()).select_from(refund).where(*which)).scalar_one())
 
 
 def oldest_due(connection: Connection, now: float) -> float | None:
@@ -326,6 +347,7 @@ def unknown_sums(connection: Connection) -> dict[str, tuple[int, int]]:
     """By currency: how many refunds nobody knows the outcome of, and their money in minor units."""
     query = (
         select(refund.c.currency, func.count(), func.sum(refund.c.amount))
+        .where(or_(text(lane_predicate("recover")), text(FOR_PEOPLE)))
         .where(refund.c.ambiguous, refund.c.state.in_((State.UNKNOWN, State.REVIEW)))
         .group_by(refund.c.currency)
     )

@@ -180,8 +180,14 @@ def test_workers_share_one_postgresql_that_goes_with_the_last_of_them(tmp_path):
 
 
 def test_a_process_is_signalled_frozen_and_read(tmp_path):
-    command = ["sh", "-c", "trap 'echo term; exit 3' TERM; echo ready; while :; do sleep 0.05; done"]
-    process = LocalProcess("shell", command, tmp_path)
+    # One process alone: a shell whose child is frozen between fork and exec is not stopped, it waits.
+    script = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (print('term', flush=True), sys.exit(3)))\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    process = LocalProcess("script", [sys.executable, "-c", script], tmp_path)
     process.start()
     process.wait_for_log("ready")
 

@@ -3,8 +3,9 @@
 import pytest
 
 from domain.state import State
+from engine.health import status
 from engine.overview import needs
-from ledger import figures
+from ledger import figures, queries
 from ledger.models import refund as table
 from tests.support.one_process import Bench
 
@@ -51,6 +52,9 @@ def test_what_stands_where_and_how_much_money_it_is(world):
         {"currency": "JPY", "count": 2, "amount": 1000, "oldest": world.now - 8 * DAY},
     ]
     assert [(each["currency"], each["amount"]) for each in found["unknown"]] == [("JPY", 300)]
+    with world.engine.ledger.read() as connection:
+        counted = queries.by_state(connection)
+    assert {state: count for state, count in status(world.engine)["states"].items() if count} == counted
     assert [(each["age"], each["currency"], each["count"], each["amount"]) for each in found["ages"]] == [
         ("under 1 h", "JPY", 1, 100),
         ("1 h to 24 h", "JPY", 2, 900),
