@@ -8,6 +8,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -202,10 +203,12 @@ class Pump:
         await self._blocking(lambda: self._admit(want=0))
 
     async def stop(self, patience: float) -> None:
-        """Claim nothing more; give what is in flight `patience` seconds, then leave it to its leases."""
+        """Claim nothing more; give what is claimed already `patience` seconds, then leave it to its leases."""
         self._stopping = True
-        if self._flying:
-            await asyncio.wait(self._flying, timeout=patience)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience), self._turn:
+                while self._flying:
+                    await asyncio.wait(self._flying)
         for task in self._flying:
             task.cancel()
 

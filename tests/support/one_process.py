@@ -120,9 +120,7 @@ class Bench:
             self.engine,
             network=self.network,
             writer=InlineWriter(self.engine.ledger),
-            run_blocking=_inline,
-            jitter=lambda: 0.5,
-            **options,
+            **{"run_blocking": _inline, "jitter": lambda: 0.5, **options},
         )
 
     def turn(self, lane: str, account: str = "shop") -> None:

@@ -300,6 +300,34 @@ def test_a_note_written_during_the_call_does_not_lose_the_answer(bench, system):
         assert journal.verify(connection)[1] == []
 
 
+def test_what_is_claimed_while_the_worker_stops_is_answered_and_not_left_in_doubt(bench):
+    refund = bench.refund()
+
+    async def run():
+        claimed, go_on = asyncio.Event(), asyncio.Event()
+
+        async def slow(work, *arguments, **named):
+            done = work(*arguments, **named)
+            if work == pump._claim:
+                claimed.set()
+                await go_on.wait()
+            return done
+
+        pump = bench.pump("send", run_blocking=slow)
+        turn = asyncio.create_task(pump.turn())
+        await claimed.wait()
+        stop = asyncio.create_task(pump.stop(5))
+        await asyncio.sleep(0.01)
+        go_on.set()
+        await stop
+        assert bench.read(refund.id).state is State.PENDING
+        await turn
+
+    asyncio.run(run())
+
+    assert len(bench.network.sent) == 1
+
+
 def test_a_cancelled_refund_is_not_sent_by_a_worker_that_had_claimed_it(bench, system):
     refund = bench.refund()
     pump = bench.pump("send")
