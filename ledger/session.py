@@ -135,6 +135,9 @@ _READING = (
 )
 # A connection that was used so many seconds ago is there. Asking before every transaction is a round trip of its own.
 _SURELY_THERE = 1.0
+# A plan made while statistics call a table empty, as of an outbox that a vacuum found so, begins with all of its rows,
+# for they are none. Made anew, it sees how large the table is by then.
+_PLANS_LAST = 5.0
 
 
 def _postgresql(url: str, pool_size: int) -> Engine:
@@ -147,10 +150,9 @@ def _postgresql(url: str, pool_size: int) -> Engine:
     )
 
     @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _record: object) -> None:
-        connection.autocommit = True
-        connection.execute(f"{_WRITING}; {_CUT_OFF}; {_DURABLE}")
-        connection.autocommit = False
+    def _configure(connection: Any, record: Any) -> None:
+        record.info["planned_at"] = time.monotonic()
+        _alone(connection, f"{_WRITING}; {_CUT_OFF}; {_DURABLE}")
 
     @event.listens_for(engine, "checkin")
     def _rest(_connection: Any, record: Any) -> None:
@@ -158,10 +160,13 @@ def _postgresql(url: str, pool_size: int) -> Engine:
 
     @event.listens_for(engine, "checkout")
     def _wake(connection: Any, record: Any, _proxy: object) -> None:
-        if time.monotonic() - record.info.get("rested_since", math.inf) < _SURELY_THERE:
-            return
+        now = time.monotonic()
         try:
-            engine.dialect.do_ping(connection)
+            if now - record.info["planned_at"] >= _PLANS_LAST:
+                record.info["planned_at"] = now
+                _alone(connection, "DISCARD PLANS")
+            elif now - record.info.get("rested_since", math.inf) >= _SURELY_THERE:
+                engine.dialect.do_ping(connection)
         except psycopg.Error:
             raise InvalidatePoolError from None
 
@@ -171,6 +176,13 @@ def _postgresql(url: str, pool_size: int) -> Engine:
             connection.exec_driver_sql(_READING)
 
     return engine
+
+
+def _alone(connection: Any, statements: str) -> None:
+    """Outside of a transaction."""
+    connection.autocommit = True
+    connection.execute(statements)
+    connection.autocommit = False
 
 
 _BUSY_SECONDS = 30
