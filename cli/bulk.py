@@ -94,7 +94,8 @@ def start_operation(
 def assign_many(
     session: Session,
     *,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Who; nobody where left out.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Who looks after them.")] = None,
+    nobody: Annotated[bool, typer.Option("--nobody", help="Nobody any more.")] = False,
     query: Query = None,
     everything: Everything = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say which.")] = False,
@@ -102,6 +103,8 @@ def assign_many(
     """Say who looks after many refunds; it is done at once."""
     if (query is None) is not everything:
         raise typer.BadParameter("say which: --query or --all, one of them")
+    if (name is None) is not nobody and not dry_run:
+        raise typer.BadParameter("say who: a NAME or --nobody, one of them")
     who, chosen = session.actor(Verb.ACT), Selection(query=query or "")
     if dry_run:
         found = meant(session.engine, who, chosen)

@@ -1,6 +1,7 @@
 """Who looks after refunds: of one, or of many that are chosen as for a bulk operation."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 from msgspec.structs import replace
@@ -21,6 +22,8 @@ log = structlog.get_logger(__name__)
 #: Where a query says nothing of states: what somebody may still have to do something about.
 SCOPE = (*sorted(OPEN), State.REVERSED)
 MOST_NAME = 64
+# Workers wait for the rows of one transaction.
+AT_ONCE = 250
 
 
 def meant(engine: Engine, actor: Actor, selection: Selection) -> Sequence[Refund]:
@@ -31,34 +34,35 @@ def meant(engine: Engine, actor: Actor, selection: Selection) -> Sequence[Refund
 
 
 def assign(engine: Engine, actor: Actor, selection: Selection, assignee: str | None) -> int:
-    """Say who looks after these refunds, all of them or none; answers how many. None: nobody does."""
+    """Say who looks after these refunds; answers how many. None: nobody does. Of a few hundred, all or none."""
     require(actor, Verb.ACT)
     if assignee is not None and len(assignee) > MOST_NAME:
         raise Refused("assignee-invalid", f"assignee: at most {MOST_NAME} characters")
 
-    def work(connection: Connection) -> int:
-        ids = selection.ids or [each.id for each in _meant(connection, engine, selection)]
-        now = engine.clock()
-        changes = [
-            Change(
-                before=each,
-                after=replace(each, assignee=assignee, updated_at=now),
-                type="refund.assigned",
-                actor=actor.name,
-                data={"assignee": assignee},
-                fenced=False,
-            )
-            for each in named(connection, ids, lock=True)
-        ]
-        if None in refunds.apply(connection, changes):
-            raise Conflict("state-conflict", "somebody else changed one of these at the same moment; do it again")
+    ids = selection.ids or tuple(each.id for each in meant(engine, actor, selection))
+    for start in range(0, len(ids), AT_ONCE):
+        some = ids[start : start + AT_ONCE]
+        engine.ledger.run(partial(_assign, engine=engine, actor=actor, ids=some, assignee=assignee))
+    log.info("refund.assigned", refunds=len(ids), actor=actor.name)
 
-        return len(changes)
+    return len(ids)
 
-    count = engine.ledger.run(work)
-    log.info("refund.assigned", refunds=count, actor=actor.name)
 
-    return count
+def _assign(connection: Connection, *, engine: Engine, actor: Actor, ids: Sequence[str], assignee: str | None) -> None:
+    now = engine.clock()
+    changes = [
+        Change(
+            before=each,
+            after=replace(each, assignee=assignee, updated_at=now),
+            type="refund.assigned",
+            actor=actor.name,
+            data={"assignee": assignee},
+            fenced=False,
+        )
+        for each in named(connection, ids, lock=True)
+    ]
+    if None in refunds.apply(connection, changes):
+        raise Conflict("state-conflict", "somebody else changed one of these at the same moment; do it again")
 
 
 def _meant(connection: Connection, engine: Engine, selection: Selection) -> Sequence[Refund]:

@@ -1,9 +1,11 @@
 """What each person prefers to see: kept on the server, so that it is the same in every browser."""
 
+from sqlalchemy import Connection
+
 from domain.errors import Refused
 from engine.bootstrap import Engine
 from engine.people import Actor, Verb, require
-from ledger import preferences
+from ledger import journal, preferences
 
 MOST = 512
 
@@ -19,4 +21,9 @@ def prefer(engine: Engine, actor: Actor, **chosen: str) -> None:
     require(actor, Verb.SEE)
     if any(len(value) > MOST for value in chosen.values()):
         raise Refused("preference-invalid", f"a choice has at most {MOST} characters")
-    engine.ledger.run(lambda connection: preferences.put(connection, actor.name, chosen))
+
+    def work(connection: Connection) -> None:
+        journal.hold(connection, f"user/{actor.name}")
+        preferences.put(connection, actor.name, chosen)
+
+    engine.ledger.run(work)

@@ -280,19 +280,23 @@ def standing(connection: Connection) -> dict[str, int]:
 
     What waits for a worker or a provider is counted without being read.
     """
-    polled = _count(connection, text(lane_predicate("poll")))
-    checked = _count(connection, text(FOR_PEOPLE), refund.c.state == State.REVIEW, refund.c.due_at.is_not(None))
+    queued, polled, checked = (
+        select(func.count()).select_from(refund).where(*which).scalar_subquery()
+        for which in (
+            (text(lane_predicate("send")),),
+            (text(lane_predicate("poll")),),
+            (text(FOR_PEOPLE), refund.c.state == State.REVIEW, refund.c.due_at.is_not(None)),
+        )
+    )
+    # In one statement: what moves meanwhile is in both of its counts, or in none.
+    waiting = connection.execute(select(queued, polled - checked)).one()
 
     return {
         **by_state(connection, FOR_PEOPLE),
         **by_state(connection, lane_predicate("recover")),
-        State.QUEUED: _count(connection, text(lane_predicate("send"))),
-        State.PENDING: polled - checked,
+        State.QUEUED: int(waiting[0]),
+        State.PENDING: int(waiting[1]),
     }
-
-
-def _count(connection: Connection, *which: Any) -> int:
-    return int(connection.execute(select(func.count()).select_from(refund).where(*which)).scalar_one())
 
 
 def oldest_due(connection: Connection, now: float) -> float | None:

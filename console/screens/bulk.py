@@ -120,14 +120,15 @@ def assign_form(
     within: str = "",
     everything: Annotated[bool, Query(alias="all")] = False,  # noqa: FBT002 - a box of a form
 ) -> Response:
-    selection = _selection(ids, within, "", everything=everything)
+    selection = _selection(ids, within if everything else "", "", everything=everything)
+    found = meant(engine, signed.actor, selection)
 
     return page(
         request,
         "assign.html",
         selection=selection,
-        refunds=dead_views(engine, meant(engine, signed.actor, selection)),
-        most=SHOWN,
+        count=len(found),
+        refunds=dead_views(engine, found[:SHOWN]),
         people=[each.name for each in people.everybody(engine) if each.active],
     )
 

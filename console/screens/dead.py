@@ -9,6 +9,7 @@ from fastapi import APIRouter, Form, Request, Response
 
 from console.pages import go, page
 from console.session import Signed, TheEngine
+from domain.state import State
 from engine import review, search
 from engine.view import dead_views
 from ledger import queries, rejected
@@ -54,7 +55,7 @@ def show(
         rejected=[{**each, "faults": msgspec.json.decode(each["errors"])["errors"]} for each in jobs],
         older=f"/dead?{older}" if older else "",
         matching=sum(each["count"] for each in fitting),
-        words=search.written(**given),
+        words=search.written(state=(State.REVIEW, State.REVERSED), **given),
     )
 
 

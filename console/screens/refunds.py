@@ -47,6 +47,7 @@ COLUMNS = {
 DEFAULT = ("reference", "order", "customer", "amount", "state", "account", "attempts", "accepted", "next")
 ROWS, PAGE = ("25", "50", "100"), 50
 MOST_EXPORTED = 50_000
+MOST_WORDS = 300
 CHUNK = 500
 #: So many refunds are looked at for one page where no index leads to what is wanted.
 LOOKED_AT = 10_000
@@ -59,7 +60,7 @@ def show(
     request: Request,
     engine: TheEngine,
     signed: Signed,
-    q: Annotated[str, Query(max_length=300)] = "",
+    q: Annotated[str, Query(max_length=MOST_WORDS)] = "",
     state: Texts = _EMPTY,
     account: Texts = _EMPTY,
     after: Annotated[str, Query(alias="from")] = "",
@@ -127,14 +128,14 @@ def choose_columns(
     names = " ".join(name for name in COLUMNS if name in column)
     prefer(engine, signed.actor, refund_columns=names, refund_rows=rows if rows in ROWS else "")
 
-    return go(_at(q), "The list looks as you chose, in every browser you use.")
+    return go(_at(q if len(q) <= MOST_WORDS else ""), "The list looks as you chose, in every browser you use.")
 
 
 @router.get("/refunds.csv")
 def export(
     engine: TheEngine,
     signed: Signed,
-    q: Annotated[str, Query(max_length=300)] = "",
+    q: Annotated[str, Query(max_length=MOST_WORDS)] = "",
     state: Texts = _EMPTY,
     account: Texts = _EMPTY,
     after: Annotated[str, Query(alias="from")] = "",

@@ -53,6 +53,28 @@ def dead(engine):
         review.cancel(engine, recognise(engine, "oli"), each, reason="the test is over")
 
 
+@pytest.fixture
+def waiting(engine):
+    """Makes refunds that nobody has sent yet."""
+    made = []
+
+    def make(count):
+        for _ in range(count):
+            number = next(NUMBERS)
+            job = {
+                "reference": f"W-{number}",
+                "account": "smart2pay",
+                "payment": {"id": str(number), "amount": 2100, "currency": "EUR"},
+                "amount": 1000,
+                "currency": "EUR",
+            }
+            made.append(submit(engine, job, actor="shop", via="api").refund.id)
+
+    yield make
+    for each in made:
+        review.cancel(engine, recognise(engine, "oli"), each, reason="the test is over")
+
+
 def preview_of(ids, **more):
     return f"/bulk/new?{urlencode({'kind': 'retry', 'id': ids, **more}, doseq=True)}"
 
@@ -178,6 +200,21 @@ def test_all_that_fit_are_meant_only_where_that_was_ticked(visitor, dead):
     assert oli.get(f"/bulk/new?{urlencode({'kind': 'retry', **within})}").status_code == 422
     assert "Type 1 to confirm" in oli.get(preview_of(ids[:1], **within)).text
     assert "Type 3 to confirm" in oli.get(preview_of(ids[:1], all="1", **within)).text
+    assert oli.get(f"/bulk/assign?{urlencode(within)}").status_code == 422
+    assert "Assign 1 refund<" in oli.get(f"/bulk/assign?{urlencode({'id': ids[0], **within})}").text
+    assert "Assign 3 refunds<" in oli.get(f"/bulk/assign?{urlencode({'all': '1', **within})}").text
+
+
+def test_all_dead_letters_are_no_other_refunds(visitor, dead, waiting):
+    dead(1), waiting(2)
+    oli = visitor()
+    [within] = set(re.findall(r'name="within" value="([^"]*)"', oli.get("/dead").text))
+
+    assert within == "state:review state:reversed"
+    for path in ("assign", "new?kind=cancel&", "new?kind=check&"):
+        address = f"/bulk/{path}{'' if '?' in path else '?'}{urlencode({'all': '1', 'within': within})}"
+        listed = re.findall(r">(W-\d+|B-\d+)</a>", oli.get(address).text)
+        assert [each for each in listed if each.startswith("W-")] == [], path
 
 
 @pytest.mark.parametrize(

@@ -168,4 +168,6 @@ def test_many_are_assigned_at_once(safe, review, refundry):
     assert (told.status, told.out.strip()) == (0, "3 refunds assigned to anna"), told.err
     assert {each["reference"] for each in after.json()} == {"S-1", "S-2", "S-3"}
     assert refundry("bulk", "assign", "anna").status == 2
-    assert refundry("bulk", "assign", "--all").out.strip() == "4 refunds assigned to nobody"
+    assert refundry("bulk", "assign", "--all").status == 2
+    assert refundry("bulk", "assign", "anna", "--all", "--nobody").status == 2
+    assert refundry("bulk", "assign", "--all", "--nobody").out.strip() == "4 refunds assigned to nobody"
