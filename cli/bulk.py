@@ -17,6 +17,7 @@ from cli.command import command, group
 from cli.errors import Status
 from cli.output import Row, make_console
 from cli.picture import moment
+from cli.refunds import COLUMNS as REFUND_COLUMNS
 from cli.session import Session
 from cli.times import money, since
 from domain.bulk import FASTEST, IN_WORDS, PACE, STOP_AT, Kind, Lot, Phase, Result
@@ -114,12 +115,9 @@ def assign_many(
     session.out.one({"assigned": count, "assignee": name}, lambda: [f"{count} refunds assigned to {name or 'nobody'}"])
 
 
+_SHOWN = ("Refund", "Reference", "Account", "Amount", "State")
 ASSIGN_COLUMNS: dict[str, Callable[[Row], Any]] = {
-    "Refund": lambda row: row["id"],
-    "Reference": lambda row: row["reference"],
-    "Account": lambda row: row["account"],
-    "Amount": lambda row: money(row["amount"], row["currency"]),
-    "State": lambda row: row["state"],
+    **{name: REFUND_COLUMNS[name] for name in _SHOWN},
     "With": lambda row: row["assignee"],
 }
 

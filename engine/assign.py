@@ -7,7 +7,6 @@ import structlog
 from msgspec.structs import replace
 from sqlalchemy import Connection
 
-from domain.bulk import MOST
 from domain.errors import Conflict, Refused
 from domain.refund import Refund
 from domain.state import OPEN, State
@@ -30,7 +29,7 @@ def meant(engine: Engine, actor: Actor, selection: Selection) -> Sequence[Refund
     """The refunds of a selection. Raises Refused where too many fit, NotFound, and InvalidJob for a wrong query."""
     require(actor, Verb.ACT)
     with engine.ledger.read() as connection:
-        return _meant(connection, engine, selection)
+        return chosen(connection, engine, SCOPE, selection)
 
 
 def assign(engine: Engine, actor: Actor, selection: Selection, assignee: str | None) -> int:
@@ -63,11 +62,3 @@ def _assign(connection: Connection, *, engine: Engine, actor: Actor, ids: Sequen
     ]
     if None in refunds.apply(connection, changes):
         raise Conflict("state-conflict", "somebody else changed one of these at the same moment; do it again")
-
-
-def _meant(connection: Connection, engine: Engine, selection: Selection) -> Sequence[Refund]:
-    found = chosen(connection, engine, SCOPE, selection)
-    if len(found) > MOST:
-        raise Refused("too-many", f"more than {MOST} refunds fit; narrow the query, by account or cause")
-
-    return found

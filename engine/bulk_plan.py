@@ -96,8 +96,6 @@ def preview(engine: Engine, actor: Actor, kind: Kind, selection: Selection) -> P
     require(actor, Verb.ACT)
     with engine.ledger.read() as connection:
         found = chosen(connection, engine, SCOPE[kind], selection)
-        if len(found) > MOST:
-            raise Refused("too-many", f"more than {MOST} refunds fit; narrow the query, by account or cause")
         ids = [each.id for each in found]
         fingerprints = refunds.last_fingerprints(connection, ids)
         busy = {each: f"it waits in {operation}" for each, operation in bulk.waiting_in(connection, ids).items()}
@@ -111,10 +109,19 @@ def preview(engine: Engine, actor: Actor, kind: Kind, selection: Selection) -> P
 
 
 def chosen(connection: Connection, engine: Engine, scope: Sequence[State], selection: Selection) -> list[Refund]:
-    """The refunds of a selection, at most one more than `MOST`; of those that fit a query, the ones in `scope`.
+    """The refunds of a selection; of those that fit a query, the ones in `scope`.
 
-    Raises NotFound for an id that is not there, InvalidJob for a query that is not understood or speaks of people.
+    Raises Refused where too many fit, NotFound for an id that is not there, InvalidJob for a query that is not
+    understood or speaks of people.
     """
+    found = _fitting(connection, engine, scope, selection)
+    if len(found) > MOST:
+        raise Refused("too-many", f"more than {MOST} refunds fit; narrow the query, by account or cause")
+
+    return found
+
+
+def _fitting(connection: Connection, engine: Engine, scope: Sequence[State], selection: Selection) -> list[Refund]:
     if selection.again:
         if bulk.get(connection, selection.again) is None:
             raise no_such(selection.again)

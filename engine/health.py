@@ -57,7 +57,7 @@ def status(engine: Engine) -> dict[str, Any]:
     """The overview: states, what needs a person, how old the oldest due refund is, who works."""
     now = engine.clock()
     with engine.ledger.read() as connection:
-        states = engine.finals.counts(connection) | queries.standing(connection)
+        states = engine.finals.counts(connection) | queries.count_standing(connection)
         overview: dict[str, Any] = {
             "states": {state: states.get(state, 0) for state in State},
             "dead_letters": states.get(State.REVIEW, 0) + states.get(State.REVERSED, 0),

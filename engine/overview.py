@@ -24,7 +24,8 @@ _STANDING = (*sorted(OPEN), State.REVERSED)
 def needs(engine: Engine) -> dict[str, Any]:
     """What waits for a person, and what nobody knows yet; sums by currency, `oldest` in epoch seconds.
 
-    `ages`: what is open by age and currency. Of refunds that are queued or pending at most `figures.MOST` + 1 count.
+    `ages`: what is open by age and currency. Of refunds that are queued or pending at most `figures.MOST` + 1 count;
+    `more`: there are more.
     """
     now = engine.clock()
     with engine.ledger.read() as connection:
@@ -32,9 +33,11 @@ def needs(engine: Engine) -> dict[str, Any]:
         dead = [each for each in standing if each["state"] in _DEAD]
         unknown = [each for each in standing if each["state"] == State.UNKNOWN]
         owed = [each for each in standing if each["state"] in OPEN]
+        states = {state: sum(each["count"] for each in standing if each["state"] == state) for state in _STANDING}
 
         return {
-            "states": {state: sum(each["count"] for each in standing if each["state"] == state) for state in _STANDING},
+            "states": states,
+            "more": max(states[State.QUEUED], states[State.PENDING]) > figures.MOST,
             "dead": _summed(dead, "currency"),
             "unknown": _summed(unknown, "currency"),
             "ages": sorted(_summed(owed, "age", "currency"), key=lambda each: figures.BY_AGE.index(each["age"])),

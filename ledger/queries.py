@@ -275,7 +275,7 @@ def by_state(connection: Connection, rows: str = "") -> dict[str, int]:
     return {str(row[0]): int(row[1]) for row in counted}
 
 
-def standing(connection: Connection) -> dict[str, int]:
+def count_standing(connection: Connection) -> dict[str, int]:
     """How many refunds stand in each state that is not final, or reversed: whatever else the ledger holds.
 
     What waits for a worker or a provider is counted without being read.

@@ -24,6 +24,20 @@ def engine(staffed):
     return staffed.stack.engine
 
 
+def submitted(engine, tag):
+    """A refund that nobody has sent yet; its reference begins with the tag."""
+    number = next(NUMBERS)
+    job = {
+        "reference": f"{tag}-{number}",
+        "account": "smart2pay",
+        "payment": {"id": str(number), "amount": 2100, "currency": "EUR"},
+        "amount": 1000,
+        "currency": "EUR",
+    }
+
+    return submit(engine, job, actor="shop", via="api").refund
+
+
 @pytest.fixture
 def dead(engine):
     """Makes refunds in review whose retry is safe; answers their ids."""
@@ -31,15 +45,7 @@ def dead(engine):
 
     def make(count=3):
         for _ in range(count):
-            number = next(NUMBERS)
-            job = {
-                "reference": f"B-{number}",
-                "account": "smart2pay",
-                "payment": {"id": str(number), "amount": 2100, "currency": "EUR"},
-                "amount": 1000,
-                "currency": "EUR",
-            }
-            before = submit(engine, job, actor="shop", via="api").refund
+            before = submitted(engine, "B")
             after = moved(before, State.REVIEW, engine.clock(), cause=Cause.LEASES_LOST, due_at=None)
             change = Change(before=before, after=after, type="refund.review", actor="test", fenced=False)
             engine.ledger.run(lambda connection, change=change: refunds.apply(connection, [change]))
@@ -59,16 +65,7 @@ def waiting(engine):
     made = []
 
     def make(count):
-        for _ in range(count):
-            number = next(NUMBERS)
-            job = {
-                "reference": f"W-{number}",
-                "account": "smart2pay",
-                "payment": {"id": str(number), "amount": 2100, "currency": "EUR"},
-                "amount": 1000,
-                "currency": "EUR",
-            }
-            made.append(submit(engine, job, actor="shop", via="api").refund.id)
+        made.extend(submitted(engine, "W").id for _ in range(count))
 
     yield make
     for each in made:

@@ -4,7 +4,7 @@ import pytest
 
 from domain.errors import Forbidden, InvalidJob, NotFound, Refused
 from domain.state import State
-from engine import assign as module
+from engine import bulk_plan
 from engine.assign import assign, meant
 from engine.bulk_plan import Selection
 from engine.people import Actor, Role
@@ -69,7 +69,7 @@ def test_where_one_is_not_there_or_the_query_is_wrong_nobody_is_assigned(world, 
 
 def test_too_many_are_refused_and_who_may_not_act_sees_nothing_happen(world, monkeypatch):
     those = [world.refund() for _ in range(3)]
-    monkeypatch.setattr(module, "MOST", 2)
+    monkeypatch.setattr(bulk_plan, "MOST", 2)
     with pytest.raises(Refused, match="more than 2"):
         assign(world.engine, OLI, Selection(), "anna")
     with pytest.raises(Refused, match="64 characters"):

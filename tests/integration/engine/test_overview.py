@@ -39,6 +39,7 @@ def test_what_stands_where_and_how_much_money_it_is(world):
     standing(world, State.SUCCEEDED, 800, due_at=None)
     found = needs(world.engine)
 
+    assert not found["more"]
     assert {state: count for state, count in found["states"].items() if count} == {
         "queued": 1,
         "pending": 1,
@@ -73,5 +74,5 @@ def test_of_what_may_be_a_million_no_more_is_looked_at_than_is_shown(world, stat
         standing(world, State.REVIEW, 100)
     found = needs(world.engine)
 
-    assert (found["states"][state], found["states"]["review"]) == (3, 4)
+    assert (found["states"][state], found["states"]["review"], found["more"]) == (3, 4, True)
     assert sum(each["count"] for each in found["ages"]) == 7
